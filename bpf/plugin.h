@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+/* User half of the plugin contract: everything a plugin may use is here. */
+#pragma once
+
+#include <bpf/libbpf.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/opt.h"
+#include "bpf/batch.h"
+#include "bpf/plugin_stats.h"
+#include "bpf/table.h"
+
+struct instance;
+
+/* Made by PLUGIN() from the bpftool skeleton of the plugin's object. */
+struct bpf_skel_ops {
+	void *(*open)(struct bpf_object_skeleton **ret); /* NULL and errno on failure */
+	void (*destroy)(void *skel);
+};
+
+struct plugin {
+	const char *name;                  /* config section, RPC and CLI name */
+	const char *help;                  /* one line */
+	const char *needs;                 /* what the kernel must have, one sentence, for doctor and CheckPlugin */
+	const struct table *const *tables; /* the rows it produces; NULL-terminated */
+	const struct opt *options;         /* {}-terminated; NULL: none. Common options are the host's (plugin_common_options) */
+	const struct bpf_skel_ops *skel;
+	size_t state_size;                 /* of in->state */
+	uint64_t default_interval_ns;      /* of tick; 0: every second */
+
+	/* All optional; called on the loop thread only, in this order. 0 or negative errno; err says why in one sentence. */
+	int (*setup)(struct instance *in, struct err *err); /* opened, not loaded: rodata, map sizes, autoload */
+	int (*start)(struct instance *in, struct err *err); /* loaded: attach what auto-attach cannot, load initial state */
+	int (*event)(struct instance *in, const void *ev, size_t len); /* one ring-buffer sample; <0 counts as a decode error */
+	int (*tick)(struct instance *in, uint64_t now_ns);  /* each interval; now_ns since the epoch: ts of interval rows */
+	int (*update)(struct instance *in, const char *key, struct err *err); /* a live option changed (already in in->opts) */
+	/* Adds the rows of one of its live tables as they are now. -ENOBUFS when the batch is full: the host retries larger. */
+	int (*snapshot)(struct instance *in, const struct table *table, struct batch *batch);
+	void (*stop)(struct instance *in);                  /* half-started instances too; links are gone after it */
+};
+
+/* Lookups that the daemon does for plugins; loop thread only. Results are valid until the next call of the same function. */
+struct enrich_ops {
+	/* 12 or 64 hex digits of the container in the cgroup's path, or "". */
+	const char *(*container_id)(void *ctx, uint64_t cgroup_id);
+	/* comm of the thread-group leader, or "". */
+	const char *(*process_name)(void *ctx, uint32_t pid);
+	/* Name from the passwd of the process's own root; "" if unknown there. */
+	const char *(*user_name)(void *ctx, uint32_t pid, uint32_t uid);
+};
+
+/* One running plugin. The host owns it; plugins read the first part and call the functions below. */
+struct instance {
+	const struct plugin *plugin;
+	void *skel;              /* struct <name>_bpf * */
+	struct bpf_object *obj;
+	void *state;             /* zeroed, plugin->state_size bytes, the plugin's own */
+	const struct opt_set *opts;
+	uint64_t interval_ns;
+	const struct enrich_ops *enrich;
+	void *enrich_ctx;
+	char degraded[256];      /* set by setup/start when it runs with less: one sentence; "" otherwise */
+
+	/* Host side. */
+	void (*publish)(void *arg, struct batch *batch); /* takes the reference */
+	void *publish_arg;
+	struct instance_out *out; /* one per table */
+	struct instance_counters {
+		uint64_t events;        /* ring samples handed to event() */
+		uint64_t rows;          /* rows emitted */
+		uint64_t decode_errors; /* samples refused */
+		uint64_t rows_lost;     /* no memory for a row */
+		uint64_t kernel[PLUGIN_STAT_X_MAX];
+	} count;
+	uint64_t self_cgroup_id;
+	uint32_t self_tgid;
+};
+
+/*
+ * The next row of in->plugin->tables[table], zeroed: fill it at once. NULL when out of memory (counted: skip the row).
+ * A history row's ts must be set. Full batches are published by the call.
+ */
+void *instance_row(struct instance *in, unsigned int table);
+/* Text for a REPR_STR field of the row that instance_row() gave last for that table. */
+struct str instance_str(struct instance *in, unsigned int table, const char *text, size_t len);
+/* Host: publishes what is gathered (100 ms timer, end of tick, stop). */
+void instance_flush(struct instance *in);
+int instance_out_new(struct instance *in);
+void instance_out_free(struct instance *in);
+
+/* Options that every plugin has: interval (1s..1h), ring_size (bytes, restart). */
+extern const struct opt plugin_common_options[];
+
+/* All plugins of this build; NULL-terminated; generated from bpf/CMakeLists.txt. */
+extern const struct plugin *const plugins[];
+const struct plugin *plugin_find(const char *name);
+
+#define TABLES(...) .tables = (const struct table *const[]) { __VA_ARGS__, NULL }
+
+/*
+ * Last line of a plugin: PLUGIN(netflow, .help = "...", TABLES(&netflow_table), ...);
+ * Include "<name>.skel.h" before. Defines plugin_<name>.
+ */
+#define PLUGIN(id, ...)                                                  \
+	static void *id##_skel_open(struct bpf_object_skeleton **ret)   \
+	{                                                                \
+		struct id##_bpf *s = id##_bpf__open();                   \
+		if (s)                                                   \
+			*ret = s->skeleton;                              \
+		return s;                                                \
+	}                                                                \
+	static void id##_skel_destroy(void *s)                           \
+	{                                                                \
+		id##_bpf__destroy(s);                                    \
+	}                                                                \
+	static const struct bpf_skel_ops id##_skel_ops = {               \
+		.open = id##_skel_open, .destroy = id##_skel_destroy};   \
+	extern const struct plugin plugin_##id;                          \
+	const struct plugin plugin_##id = {.name = #id, .skel = &id##_skel_ops, __VA_ARGS__}

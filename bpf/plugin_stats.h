@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) OR Apache-2.0 */
+/* Kernel-side counters of every plugin; shared by both halves. */
+#pragma once
+
+/* Slots of the per-CPU array "plugin_stats". seen = submitted + ring_full + filtered + sampled + map_full. */
+enum plugin_stat {
+	PLUGIN_STAT_SUBMITTED, /* samples handed to the ring buffer */
+	PLUGIN_STAT_RING_FULL, /* samples lost because the ring buffer was full */
+	PLUGIN_STAT_FILTERED,  /* events that a filter left out */
+	PLUGIN_STAT_SAMPLED,   /* events that sampling left out */
+	PLUGIN_STAT_MAP_FULL,  /* events lost because a map or socket storage could not take an entry */
+	PLUGIN_STAT_ERROR,     /* events lost because memory of the process could not be read */
+	PLUGIN_STAT_X_MAX,
+};
