@@ -45,25 +45,33 @@ struct policy_sample {
 	uint64_t value[RESOURCE_X_MAX];
 	bool valid[RESOURCE_X_MAX]; /* false: could not be measured; never treated as exceeded */
 	double throttled;           /* share of the last periods in which a kernel quota held us; <0 unknown */
+	/* What the ladder can still do: sampling isn't at its floor, some plugin is left to disable. */
+	bool can_sample, can_disable;
 };
 
+/* Zeroed at start, then policy_step()'s own. Times are CLOCK_MONOTONIC, 0: not. */
 struct policy_state {
 	enum governor_level level;
 	uint64_t started_ns;
-	uint32_t over[RESOURCE_X_MAX];      /* consecutive samples over the limit */
-	uint64_t above_since[RESOURCE_X_MAX]; /* since when above the warning mark; 0: not */
-	uint64_t below_since[RESOURCE_X_MAX];
+	uint32_t over[RESOURCE_X_MAX];          /* samples in a row over the limit, at most one a second */
+	uint64_t over_counted_ns[RESOURCE_X_MAX];
+	uint64_t warn_since[RESOURCE_X_MAX];    /* above 80 % without a break */
+	uint64_t high_since[RESOURCE_X_MAX];    /* above 90 % without a break */
+	uint64_t calm_since;                    /* every known metric below 70 % without a break */
 	uint64_t throttled_since;
+	bool reported[RESOURCE_X_MAX];          /* LIMIT_ACTION_REPORT: the breach has been told */
 };
 
 struct policy_decision {
 	enum governor_level level; /* to be in from now on */
-	bool changed;
-	bool breach;               /* some limit is exceeded right now (report, exit) */
-	enum resource resource;    /* that led to it */
+	bool changed;              /* the level did, or (LIMIT_ACTION_REPORT) a breach began or ended */
+	bool breach;               /* some limit is exceeded right now */
+	bool throttled;            /* by the kernel's quota holding us, not by the value */
+	enum resource resource;    /* that led to it; the fullest one otherwise */
 	uint64_t value, limit;
 };
 
+/* GOVERNOR_EXIT is final: later steps repeat it. */
 struct policy_decision policy_step(struct policy_state *state, const struct policy_limits *limits,
 				   const struct policy_sample *sample);
 
