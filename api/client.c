@@ -12,6 +12,7 @@
 #include <grpc/support/alloc.h>
 #include <grpc/support/log.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
