@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+/* From the loop to the sinks. */
+#include "daemon/bus.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/macro.h"
+
+/* Store, watchers and a handful of exporters. */
+#define SINKS_MAX 16
+/* More tables than that in one build would be a design error; bus_publish counts the rest together in the last slot. */
+#define TABLES_MAX 128
+
+struct sink {
+	struct bus_sink ops;
+	_Atomic uint64_t batches, rows, rows_dropped;
+};
+
+struct table_drops {
+	_Atomic(const struct table *) table;
+	_Atomic uint64_t rows;
+};
+
+struct bus {
+	unsigned int nsinks; /* fixed before the first publish */
+	struct sink sinks[SINKS_MAX];
+	struct table_drops drops[TABLES_MAX];
+};
+
+int bus_new(struct bus **ret)
+{
+	struct bus *bus = calloc(1, sizeof(*bus));
+
+	if (!bus)
+		return -ENOMEM;
+	*ret = bus;
+	return 0;
+}
+
+void bus_free(struct bus *bus)
+{
+	free(bus);
+}
+
+int bus_add_sink(struct bus *bus, const struct bus_sink *sink)
+{
+	if (bus->nsinks == SINKS_MAX)
+		return -ENOSPC;
+	bus->sinks[bus->nsinks++].ops = *sink;
+	return 0;
+}
+
+/* The slot of a table; the first loss of a table claims one. */
+static struct table_drops *drops_of(struct bus *bus, const struct table *table)
+{
+	for (unsigned int i = 0; i < TABLES_MAX; i++) {
+		const struct table *have = atomic_load(&bus->drops[i].table);
+
+		if (!have && atomic_compare_exchange_strong(&bus->drops[i].table, &have, table))
+			return &bus->drops[i];
+		if (have == table)
+			return &bus->drops[i];
+	}
+	return &bus->drops[TABLES_MAX - 1];
+}
+
+void bus_publish(struct bus *bus, struct batch *batch)
+{
+	for (unsigned int i = 0; i < bus->nsinks && batch->nrows; i++) {
+		struct sink *s = &bus->sinks[i];
+
+		if (s->ops.push(s->ops.ctx, batch) < 0) {
+			atomic_fetch_add(&s->rows_dropped, batch->nrows);
+			atomic_fetch_add(&drops_of(bus, batch->table)->rows, batch->nrows);
+			continue;
+		}
+		atomic_fetch_add(&s->batches, 1);
+		atomic_fetch_add(&s->rows, batch->nrows);
+	}
+	batch_unref(batch);
+}
+
+unsigned int bus_stats(struct bus *bus, struct bus_sink_stats *ret, unsigned int cap)
+{
+	for (unsigned int i = 0; i < bus->nsinks && i < cap; i++) {
+		struct sink *s = &bus->sinks[i];
+
+		ret[i] = (struct bus_sink_stats) {
+			.name = s->ops.name,
+			.batches = atomic_load(&s->batches),
+			.rows = atomic_load(&s->rows),
+			.rows_dropped = atomic_load(&s->rows_dropped),
+		};
+	}
+	return bus->nsinks;
+}
+
+uint64_t bus_dropped(struct bus *bus, const struct table *table)
+{
+	for (unsigned int i = 0; i < TABLES_MAX; i++) {
+		const struct table *have = atomic_load(&bus->drops[i].table);
+
+		if (!have)
+			return 0;
+		if (have == table)
+			return atomic_load(&bus->drops[i].rows);
+	}
+	return 0;
+}
