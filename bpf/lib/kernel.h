@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The kernel types that our programs read: only the fields in use, relocated at load (CO-RE), so that
+ * neither vmlinux.h nor a BTF of the build machine is needed. A field that a kernel renamed gets a
+ * struct x___flavor next to the struct, with the commit that renamed it; bpf_core_field_exists()
+ * chooses. Own names begin with K_ or are as in the kernel; oldest kernel: 5.10.
+ */
+#pragma once
+
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Helpers of libbpf's headers speak of these. */
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s32 s32;
+typedef __s64 s64;
+
+#define K_AF_INET  2
+#define K_AF_INET6 10
+
+#define K_IPPROTO_TCP 6
+#define K_IPPROTO_UDP 17
+
+#define K_ETH_P_IP   0x0800
+#define K_ETH_P_IPV6 0x86dd
+
+#define K_S_IFMT   0170000
+#define K_S_IFSOCK 0140000
+
+/* include/net/tcp_states.h */
+enum k_tcp_state {
+	K_TCP_ESTABLISHED = BPF_TCP_ESTABLISHED,
+	K_TCP_SYN_SENT = BPF_TCP_SYN_SENT,
+	K_TCP_SYN_RECV = BPF_TCP_SYN_RECV,
+	K_TCP_FIN_WAIT1 = BPF_TCP_FIN_WAIT1,
+	K_TCP_FIN_WAIT2 = BPF_TCP_FIN_WAIT2,
+	K_TCP_TIME_WAIT = BPF_TCP_TIME_WAIT,
+	K_TCP_CLOSE = BPF_TCP_CLOSE,
+	K_TCP_CLOSE_WAIT = BPF_TCP_CLOSE_WAIT,
+	K_TCP_LAST_ACK = BPF_TCP_LAST_ACK,
+	K_TCP_LISTEN = BPF_TCP_LISTEN,
+};
+
+#define K_PF_KTHREAD 0x00200000 /* include/linux/sched.h */
+
+/* include/net/sock.h: the bit in sk_flags that says that a FIN was received, and the lock set by bind() with a port. */
+#define K_SOCK_DONE          1
+#define K_SOCK_BINDPORT_LOCK 8
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* Namespaces and credentials. */
+struct ns_common {
+	unsigned int inum;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+struct cred {
+	kuid_t uid;
+};
+
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct net *net_ns;
+	struct pid_namespace *pid_ns_for_children;
+};
+
+/* Control groups: the id that userspace knows is the one of the node in kernfs. */
+struct kernfs_node {
+	u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+/* Tasks. */
+struct tty_struct {
+	char name[64];
+};
+
+struct signal_struct {
+	struct tty_struct *tty;
+};
+
+struct task_struct {
+	unsigned int flags;
+	int pid;
+	int tgid;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	const struct cred *cred;
+	char comm[16];
+	struct nsproxy *nsproxy;
+	struct signal_struct *signal;
+	kuid_t loginuid;
+	unsigned int sessionid;
+	struct css_set *cgroups;
+	u64 start_time;
+};
+
+/* Files. */
+struct inode {
+	unsigned short i_mode;
+	unsigned long i_ino;
+};
+
+struct file {
+	struct inode *f_inode;
+	void *private_data;
+};
+
+/* Sockets. */
+struct in6_addr {
+	union {
+		u8 u6_addr8[16];
+		__be32 u6_addr32[4];
+	} in6_u;
+};
+
+struct sock_common {
+	union {
+		struct {
+			__be32 skc_daddr;
+			__be32 skc_rcv_saddr;
+		};
+	};
+	union {
+		struct {
+			__be16 skc_dport;
+			u16 skc_num;
+		};
+	};
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	unsigned long skc_flags;
+};
+
+struct socket;
+
+struct sock {
+	struct sock_common __sk_common;
+	u8 sk_userlocks : 4;
+	u16 sk_protocol;
+	int sk_err;
+	struct socket *sk_socket;
+};
+
+struct socket {
+	struct file *file;
+	struct sock *sk;
+};
+
+struct socket_alloc {
+	struct socket socket;
+	struct inode vfs_inode;
+};
+
+struct inet_sock {
+	struct sock sk;
+	__be16 inet_sport;
+};
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+};
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	u32 segs_in;
+	u32 segs_out;
+	u64 bytes_received;
+	u64 bytes_acked;
+	u64 bytes_sent;
+	u64 bytes_retrans;
+	u32 snd_una;
+	u32 snd_nxt;
+	u32 srtt_us;
+	u32 mdev_us;
+	u32 total_retrans;
+};
+
+/* Contexts of iterators. */
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	u64 session_id;
+	u64 seq_num;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	u32 fd;
+	struct file *file;
+};
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+};
+
+#pragma clang attribute pop
