@@ -19,5 +19,8 @@ struct err {
 /* Fills *e (NULL is allowed) and returns code. */
 int err_set(struct err *e, int code, const char *fmt, ...) _printf_(3, 4);
 
-/* Puts context in front of what *e says ("plugin netflow: ..."); returns e->code. */
+/*
+ * Puts context in front of what *e says, with ": " between unless fmt brings it: ("plugin %s", "netflow") makes
+ * "plugin netflow: ..."; returns e->code, 0 without e.
+ */
 int err_prefix(struct err *e, const char *fmt, ...) _printf_(2, 3);

@@ -57,6 +57,16 @@ DEFINE_CLEANUP(struct opt_set *, opt_set_free)
  * A lower origin never overrides a higher one (0 is returned, nothing changes).
  */
 int opt_set_assign(struct opt_set *set, const char *key, const char *text, enum opt_origin origin, struct err *err);
+/* The same with the place the text came from, shown by opt_origin_detail(): "line 12 of /etc/ringside/ringside.toml". */
+int opt_set_assign_detail(struct opt_set *set, const char *key, const char *text, enum opt_origin origin,
+			  const char *detail, struct err *err);
+/*
+ * Takes what the environment sets: each option's alias, then RINGSIDE_<prefix><key> in capitals with '_' for '.' and '-'
+ * (prefix "plugins.netflow." + "interval": RINGSIDE_PLUGINS_NETFLOW_INTERVAL). The first bad value ends it.
+ */
+int opt_set_assign_env(struct opt_set *set, const char *prefix, struct err *err);
+/* "RINGSIDE_STORE_MAX_BYTES" for "store.max_bytes"; returns dst, cut off at cap. */
+char *opt_env_name(char *dst, size_t cap, const char *prefix, const char *key);
 const struct opt *opt_find(const struct opt *table, const char *key);
 /* The nearest key by edit distance, or NULL when none is near: also used for names of plugins and tables. */
 const char *opt_nearest(const char *key, const char *const *names, size_t n);
@@ -70,9 +80,10 @@ const char *opt_str(const struct opt_set *set, const char *key); /* STRING; neve
 const char *opt_item(const struct opt_set *set, const char *key, size_t idx);
 bool opt_is_set(const struct opt_set *set, const char *key);
 
-/* For config show: text as it was given, and its origin. detail: "line 12 of /etc/...", "RINGSIDE_X", or NULL. */
+/* For config show: text as it was given, its origin and its place ("line 12 of /etc/...", "RINGSIDE_X"; NULL: none). */
 const char *opt_text(const struct opt_set *set, const char *key);
 enum opt_origin opt_origin(const struct opt_set *set, const char *key);
+const char *opt_origin_detail(const struct opt_set *set, const char *key);
 const char *opt_origin_name(enum opt_origin origin);
 const char *opt_type_name(enum opt_type type);
 const struct opt *opt_set_table(const struct opt_set *set);

@@ -14,6 +14,7 @@ struct batch {
 	const struct table *table;
 	_Atomic uint32_t refs;
 	uint32_t nrows, cap; /* rows */
+	uint32_t rows_cap;   /* rows that have memory; grows up to cap */
 	bool sealed;
 	uint64_t ts_min, ts_max; /* set by batch_seal; 0 for live tables */
 	uint8_t *rows;           /* nrows * table->row_size */
@@ -21,19 +22,25 @@ struct batch {
 	uint32_t arena_len, arena_cap;
 };
 
-/* One reference, the caller's. The arena grows up to arena_max (0: 1 MiB). NULL when out of memory. */
+/*
+ * One reference, the caller's. Memory grows with the rows, up to cap; the arena up to 1 MiB, or 1 KiB a row of cap when
+ * that is more (64 MiB at most). NULL when out of memory.
+ */
 struct batch *batch_new(const struct table *table, uint32_t cap);
 struct batch *batch_ref(struct batch *b);
 void batch_unref(struct batch *b);
 DEFINE_CLEANUP(struct batch *, batch_unref)
 
-/* Filling: one thread, before batch_seal. The next row, zeroed; NULL when full. */
+/* Filling: one thread, before batch_seal. The next row, zeroed, valid until the next call; NULL when full or no memory. */
 void *batch_add(struct batch *b);
-/* Copies text into the arena, made valid UTF-8; {0,0} when it doesn't fit (then *lost, if given, is set). */
+/* Copies text into the arena, made valid UTF-8; {0,0} when it doesn't fit. */
 struct str batch_str(struct batch *b, const char *text, size_t len);
 /* Takes back the last row. */
 void batch_drop_last(struct batch *b);
-/* Ends filling. For history tables makes ts strictly increasing after *last_ts and moves *last_ts on. */
+/*
+ * Ends filling. For history tables sorts the rows by ts, makes ts strictly increasing after *last_ts (NULL: after 0) and
+ * moves *last_ts on. A ts that cannot be one (0, or not a positive int64) becomes the time of the call.
+ */
 void batch_seal(struct batch *b, uint64_t *last_ts);
 
 static inline const void *batch_row(const struct batch *b, uint32_t row)

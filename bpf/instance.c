@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a running plugin calls to emit rows, and what all plugins have in common. */
+#include <errno.h>
+#include <string.h>
+
+#include "bpf/plugin.h"
+
+/* Rows a batch: one transaction of the store, one hand-over per sink. */
+#define BATCH_ROWS 512
+/* With this much text a batch goes out early, so that the rows to come always find room in the arena. */
+#define BATCH_TEXT (256 * 1024)
+
+struct instance_out {
+	struct batch *batch;
+	uint64_t last_ts;
+};
+
+const struct opt plugin_common_options[] = {
+	{.key = "interval", .type = OPT_DURATION, .def = "10s", .min = "1s", .max = "1h",
+	 .help = "time between two rows of the same thing in interval tables"},
+	{.key = "ring_size", .type = OPT_BYTES, .def = "1MiB", .min = "64KiB", .max = "64MiB", .restart = true,
+	 .help = "memory for events on their way out of the kernel, in bytes; rounded up to a power of two"},
+	{},
+};
+
+const struct plugin *plugin_find(const char *name)
+{
+	for (const struct plugin *const *p = plugins; *p; p++)
+		if (!strcmp((*p)->name, name))
+			return *p;
+	return NULL;
+}
+
+static unsigned int ntables(const struct instance *in)
+{
+	unsigned int n = 0;
+
+	while (in->plugin->tables && in->plugin->tables[n])
+		n++;
+	return n;
+}
+
+int instance_out_new(struct instance *in)
+{
+	in->out = calloc(ntables(in) + 1, sizeof(*in->out));
+	return in->out ? 0 : -ENOMEM;
+}
+
+void instance_out_free(struct instance *in)
+{
+	unsigned int n = ntables(in);
+
+	for (unsigned int i = 0; in->out && i < n; i++) {
+		if (in->out[i].batch)
+			in->count.rows_lost += in->out[i].batch->nrows;
+		batch_unref(in->out[i].batch);
+	}
+	free(in->out);
+	in->out = NULL;
+}
+
+void instance_seed_ts(struct instance *in, unsigned int table, uint64_t last_ts)
+{
+	if (in->out[table].last_ts < last_ts)
+		in->out[table].last_ts = last_ts;
+}
+
+static void out_publish(struct instance *in, struct instance_out *out)
+{
+	if (!out->batch || !out->batch->nrows)
+		return;
+	batch_seal(out->batch, &out->last_ts);
+	in->publish(in->publish_arg, TAKE_PTR(out->batch));
+}
+
+void *instance_row(struct instance *in, unsigned int table)
+{
+	struct instance_out *out = &in->out[table];
+	void *row = NULL;
+
+	if (out->batch && (out->batch->nrows == BATCH_ROWS || out->batch->arena_len >= BATCH_TEXT))
+		out_publish(in, out);
+	if (!out->batch)
+		out->batch = batch_new(in->plugin->tables[table], BATCH_ROWS);
+	if (out->batch)
+		row = batch_add(out->batch);
+	if (row)
+		in->count.rows++;
+	else
+		in->count.rows_lost++;
+	return row;
+}
+
+struct str instance_str(struct instance *in, unsigned int table, const char *text, size_t len)
+{
+	struct str s = batch_str(in->out[table].batch, text, len);
+
+	if (len && !s.len)
+		in->count.rows_lost++;
+	return s;
+}
+
+void instance_flush(struct instance *in)
+{
+	unsigned int n = ntables(in);
+
+	for (unsigned int i = 0; in->out && i < n; i++)
+		out_publish(in, &in->out[i]);
+}
