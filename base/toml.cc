@@ -27,7 +27,7 @@ namespace {
 struct parser_fault {
 };
 
-void parser_check(bool holds)
+constexpr void parser_check(bool holds)
 {
 	if (!holds)
 		throw parser_fault();
