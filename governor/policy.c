@@ -8,7 +8,8 @@
 #include "base/clock.h"
 #include "base/macro.h"
 
-/* Marks as shares of the limit. The gap between entering (80, 90) and leaving (70) keeps levels from flapping. */
+/* Marks as shares of the limit. The gap between entering (80, 90) and leaving (70) keeps levels
+ * from flapping. */
 #define WARN_SHARE 0.80
 #define HIGH_SHARE 0.90
 #define CALM_SHARE 0.70
@@ -16,23 +17,26 @@
 /* A burst of start-up work or one query shorter than that is no reason to lose data. */
 #define WARN_DWELL_NS (3 * NSEC_PER_SEC)
 #define HIGH_DWELL_NS (5 * NSEC_PER_SEC)
-/* Coming back costs a re-attach and risks the next breach, so it is slower the harder the step was. */
-#define SAMPLE_CALM_NS (30 * NSEC_PER_SEC)
+/* Coming back costs a re-attach and risks the next breach, so it is slower the harder the step was.
+ */
+#define SAMPLE_CALM_NS	(30 * NSEC_PER_SEC)
 #define DISABLE_CALM_NS (300 * NSEC_PER_SEC)
 
-/* A quota pins usage at the limit, so it never "exceeds"; being held this much for this long is the same thing. */
-#define THROTTLED_SHARE 0.50
+/* A quota pins usage at the limit, so it never "exceeds"; being held this much for this long is the
+ * same thing. */
+#define THROTTLED_SHARE	   0.50
 #define THROTTLED_DWELL_NS (15 * NSEC_PER_SEC)
 
 /*
- * Rates are means over a second; while sampling faster, two looks at the same second must not count twice.
- * Below the one-second interval by its usual jitter.
+ * Rates are means over a second; while sampling faster, two looks at the same second must not count
+ * twice. Below the one-second interval by its usual jitter.
  */
 #define OVER_SPACING_NS (900 * NSEC_PER_MSEC)
 
-#define OVER_EXIT 2          /* limit_action exit: seen twice in a row */
-#define OVER_EXIT_SHED 3     /* shed with nothing left to shed: the two steps, then out */
-#define OVER_EXIT_SHEDDING 10 /* shed while steps are being taken: they had ten seconds to show an effect */
+#define OVER_EXIT	2 /* limit_action exit: seen twice in a row */
+#define OVER_EXIT_SHED	3 /* shed with nothing left to shed: the two steps, then out */
+#define OVER_EXIT_SHEDDING \
+	10 /* shed while steps are being taken: they had ten seconds to show an effect */
 #define OVER_REPORT 2
 
 static const char *const resource_names[] = {"cpu", "mem", "net"};
@@ -64,10 +68,10 @@ const char *governor_level_name(enum governor_level level)
 
 /* What one sample says about one resource. */
 struct reading {
-	bool known;     /* a limit is set and the value could be measured */
-	bool over;      /* the limit is exceeded */
+	bool known;	/* a limit is set and the value could be measured */
+	bool over;	/* the limit is exceeded */
 	bool throttled; /* over only because the quota holds us */
-	double share;   /* of the limit */
+	double share;	/* of the limit */
 };
 
 static void since_set(uint64_t *since, bool holds, uint64_t now_ns)
@@ -115,13 +119,15 @@ static void over_count(struct policy_state *state, enum resource r, bool over, u
 }
 
 static bool must_exit(const struct policy_state *state, enum limit_action action,
-		      const struct policy_sample *sample, const struct reading *reading, enum resource r)
+		      const struct policy_sample *sample, const struct reading *reading,
+		      enum resource r)
 {
 	uint32_t needed;
 
 	if (!reading->over)
 		return false;
-	/* The next allocation may meet the kernel's own limit, and that ends in SIGKILL without a flush. */
+	/* The next allocation may meet the kernel's own limit, and that ends in SIGKILL without a
+	 * flush. */
 	if (r == RESOURCE_MEM)
 		return true;
 	if (action == LIMIT_ACTION_EXIT)
@@ -134,18 +140,21 @@ static bool must_exit(const struct policy_state *state, enum limit_action action
 }
 
 /* The next level by the ladder; at most one step. *r is the resource that asks for it. */
-static enum governor_level ladder_step(const struct policy_state *state, const struct policy_sample *sample,
-				       enum resource *r)
+static enum governor_level ladder_step(const struct policy_state *state,
+				       const struct policy_sample *sample, enum resource *r)
 {
 	uint64_t now = sample->now_ns;
 	uint64_t calm = state->level == GOVERNOR_DISABLE ? DISABLE_CALM_NS : SAMPLE_CALM_NS;
 
 	for (int i = 0; i < RESOURCE_X_MAX; i++) {
-		bool warn = state->over[i] || since_reached(state->warn_since[i], now, WARN_DWELL_NS);
-		bool high = state->over[i] > 1 || (since_reached(state->high_since[i], now, HIGH_DWELL_NS) &&
-						   !sample->can_sample);
+		bool warn =
+			state->over[i] || since_reached(state->warn_since[i], now, WARN_DWELL_NS);
+		bool high = state->over[i] > 1 ||
+			    (since_reached(state->high_since[i], now, HIGH_DWELL_NS) &&
+			     !sample->can_sample);
 
-		if ((state->level == GOVERNOR_OK && warn) || (state->level == GOVERNOR_SAMPLE && high)) {
+		if ((state->level == GOVERNOR_OK && warn) ||
+		    (state->level == GOVERNOR_SAMPLE && high)) {
 			*r = (enum resource)i;
 			return state->level + 1;
 		}
@@ -155,8 +164,10 @@ static enum governor_level ladder_step(const struct policy_state *state, const s
 	return state->level;
 }
 
-/* LIMIT_ACTION_REPORT: true when a breach begins or, well below the limit again, ends. *r is then its resource. */
-static bool report_step(struct policy_state *state, const struct reading *readings, enum resource *r)
+/* LIMIT_ACTION_REPORT: true when a breach begins or, well below the limit again, ends. *r is then
+ * its resource. */
+static bool report_step(struct policy_state *state, const struct reading *readings,
+			enum resource *r)
 {
 	for (int i = 0; i < RESOURCE_X_MAX; i++) {
 		bool begins = !state->reported[i] && state->over[i] >= OVER_REPORT;
@@ -172,7 +183,8 @@ static bool report_step(struct policy_state *state, const struct reading *readin
 	return false;
 }
 
-static bool in_grace(const struct policy_state *state, const struct policy_limits *limits, uint64_t now_ns)
+static bool in_grace(const struct policy_state *state, const struct policy_limits *limits,
+		     uint64_t now_ns)
 {
 	return now_ns - state->started_ns < limits->grace_ns;
 }
@@ -193,8 +205,10 @@ static enum resource state_update(struct policy_state *state, const struct polic
 
 		*rd = reading_take(state, limits, sample, i);
 		over_count(state, i, rd->over && counts, now);
-		since_set(&state->warn_since[i], rd->known && counts && rd->share > WARN_SHARE, now);
-		since_set(&state->high_since[i], rd->known && counts && rd->share > HIGH_SHARE, now);
+		since_set(&state->warn_since[i], rd->known && counts && rd->share > WARN_SHARE,
+			  now);
+		since_set(&state->high_since[i], rd->known && counts && rd->share > HIGH_SHARE,
+			  now);
 		calm = calm && !rd->over && (!rd->known || rd->share < CALM_SHARE);
 		if (rd->share > readings[fullest].share)
 			fullest = i;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the governor decides, as a pure function of what was measured: no clocks, no files, no allocation. */
+/* What the governor decides, as a pure function of what was measured: no clocks, no files, no
+ * allocation. */
 #pragma once
 
 #include <stdbool.h>
@@ -21,7 +22,8 @@ enum limit_action {
 
 enum net_scope {
 	NET_SCOPE_SELF, /* bytes of our own cgroup's sockets, both directions together */
-	NET_SCOPE_NIC,  /* the busiest direction of any interface of this network namespace, as DataKit means it */
+	NET_SCOPE_NIC,	/* the busiest direction of any interface of this network namespace, as
+			   DataKit means it */
 	NET_SCOPE_X_MAX,
 };
 
@@ -37,15 +39,17 @@ struct policy_limits {
 	uint64_t limit[RESOURCE_X_MAX]; /* 0: none */
 	enum limit_action action;
 	enum net_scope net_scope;
-	uint64_t grace_ns;              /* after start, no exit before that: 2 s */
+	uint64_t grace_ns; /* after start, no exit before that: 2 s */
 };
 
 struct policy_sample {
 	uint64_t now_ns; /* CLOCK_MONOTONIC */
 	uint64_t value[RESOURCE_X_MAX];
 	bool valid[RESOURCE_X_MAX]; /* false: could not be measured; never treated as exceeded */
-	double throttled;           /* share of the last periods in which a kernel quota held us; <0 unknown */
-	/* What the ladder can still do: sampling isn't at its floor, some plugin is left to disable. */
+	double throttled; /* share of the last periods in which a kernel quota held us; <0 unknown
+			   */
+	/* What the ladder can still do: sampling isn't at its floor, some plugin is left to
+	 * disable. */
 	bool can_sample, can_disable;
 };
 
@@ -53,21 +57,21 @@ struct policy_sample {
 struct policy_state {
 	enum governor_level level;
 	uint64_t started_ns;
-	uint32_t over[RESOURCE_X_MAX];          /* samples in a row over the limit, at most one a second */
+	uint32_t over[RESOURCE_X_MAX]; /* samples in a row over the limit, at most one a second */
 	uint64_t over_counted_ns[RESOURCE_X_MAX];
-	uint64_t warn_since[RESOURCE_X_MAX];    /* above 80 % without a break */
-	uint64_t high_since[RESOURCE_X_MAX];    /* above 90 % without a break */
-	uint64_t calm_since;                    /* every known metric below 70 % without a break */
+	uint64_t warn_since[RESOURCE_X_MAX]; /* above 80 % without a break */
+	uint64_t high_since[RESOURCE_X_MAX]; /* above 90 % without a break */
+	uint64_t calm_since;		     /* every known metric below 70 % without a break */
 	uint64_t throttled_since;
-	bool reported[RESOURCE_X_MAX];          /* LIMIT_ACTION_REPORT: the breach has been told */
+	bool reported[RESOURCE_X_MAX]; /* LIMIT_ACTION_REPORT: the breach has been told */
 };
 
 struct policy_decision {
 	enum governor_level level; /* to be in from now on */
-	bool changed;              /* the level did, or (LIMIT_ACTION_REPORT) a breach began or ended */
-	bool breach;               /* some limit is exceeded right now */
-	bool throttled;            /* by the kernel's quota holding us, not by the value */
-	enum resource resource;    /* that led to it; the fullest one otherwise */
+	bool changed;	/* the level did, or (LIMIT_ACTION_REPORT) a breach began or ended */
+	bool breach;	/* some limit is exceeded right now */
+	bool throttled; /* by the kernel's quota holding us, not by the value */
+	enum resource resource; /* that led to it; the fullest one otherwise */
 	uint64_t value, limit;
 };
 

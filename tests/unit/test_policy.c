@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/macro.h"
 
-#define MS NSEC_PER_MSEC
+#define MS  NSEC_PER_MSEC
 #define BAD UINT64_MAX /* could not be measured */
 
 /* Repeats a sample `times` times, `step_ms` apart, and says what the last one must decide. */
@@ -25,8 +25,8 @@ struct step {
 	bool can_sample, can_disable;
 	enum governor_level level; /* after the last repetition */
 	bool breach;
-	int changes;               /* decisions with .changed in this step */
-	enum resource resource;    /* of the last change; checked if changes > 0 */
+	int changes;		/* decisions with .changed in this step */
+	enum resource resource; /* of the last change; checked if changes > 0 */
 };
 
 struct scenario {
@@ -39,8 +39,9 @@ struct scenario {
 
 static void scenario_run(const struct scenario *s)
 {
-	struct policy_limits limits = {
-		.limit = {s->cpu, s->mem, s->net}, .action = s->action, .grace_ns = s->grace_ms * MS};
+	struct policy_limits limits = {.limit = {s->cpu, s->mem, s->net},
+				       .action = s->action,
+				       .grace_ns = s->grace_ms * MS};
 	struct policy_state state = {0};
 	uint64_t now = 5000 * MS;
 
@@ -70,129 +71,303 @@ static void scenario_run(const struct scenario *s)
 		}
 		if (d.level != st->level || d.breach != st->breach || changes != st->changes ||
 		    (changes && changed_by != st->resource))
-			fail_msg("%s, step %zu: level %s breach %d changes %d by %s; wanted %s %d %d %s", s->name,
-				 i, governor_level_name(d.level), d.breach, changes, resource_name(changed_by),
-				 governor_level_name(st->level), st->breach, st->changes,
-				 resource_name(st->resource));
+			fail_msg("%s, step %zu: level %s breach %d changes %d by %s; wanted %s %d "
+				 "%d %s",
+				 s->name, i, governor_level_name(d.level), d.breach, changes,
+				 resource_name(changed_by), governor_level_name(st->level),
+				 st->breach, st->changes, resource_name(st->resource));
 	}
 }
 
-#define OK GOVERNOR_OK
-#define SAMPLE GOVERNOR_SAMPLE
+#define OK	GOVERNOR_OK
+#define SAMPLE	GOVERNOR_SAMPLE
 #define DISABLE GOVERNOR_DISABLE
-#define EXIT GOVERNOR_EXIT
-#define CPU RESOURCE_CPU
-#define MEM RESOURCE_MEM
-#define NET RESOURCE_NET
+#define EXIT	GOVERNOR_EXIT
+#define CPU	RESOURCE_CPU
+#define MEM	RESOURCE_MEM
+#define NET	RESOURCE_NET
 
 static const struct scenario scenarios_exit[] = {
-	{"no limits, nothing ever", LIMIT_ACTION_EXIT, 0, 0, 0, 2000,
+	{"no limits, nothing ever",
+	 LIMIT_ACTION_EXIT,
+	 0,
+	 0,
+	 0,
+	 2000,
 	 {{100, 1000, 99999, 1u << 30, 1u << 30, .throttled = 1.0, .level = OK}}},
-	{"cpu twice in a row", LIMIT_ACTION_EXIT, 1000, 0, 0, 0,
+	{"cpu twice in a row",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{1, 1000, 1001, 0, 0, .level = OK, .breach = true},
 	  {1, 1000, 1001, 0, 0, .level = EXIT, .breach = true, .changes = 1, .resource = CPU}}},
-	{"at the limit is within it", LIMIT_ACTION_EXIT, 1000, 0, 5, 0,
+	{"at the limit is within it",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 0,
+	 5,
+	 0,
 	 {{100, 1000, 1000, 0, 5, .level = OK}}},
-	{"a break starts the count anew", LIMIT_ACTION_EXIT, 1000, 0, 0, 0,
+	{"a break starts the count anew",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{1, 1000, 2000, 0, 0, .level = OK, .breach = true},
 	  {1, 1000, 900, 0, 0, .level = OK},
 	  {1, 1000, 2000, 0, 0, .level = OK, .breach = true},
 	  {1, 1000, 2000, 0, 0, .level = EXIT, .breach = true, .changes = 1, .resource = CPU}}},
-	{"samples of one second count once", LIMIT_ACTION_EXIT, 1000, 0, 0, 0,
+	{"samples of one second count once",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{4, 250, 2000, 0, 0, .level = OK, .breach = true},
 	  {1, 250, 2000, 0, 0, .level = EXIT, .breach = true, .changes = 1, .resource = CPU}}},
-	{"net", LIMIT_ACTION_EXIT, 0, 0, 1 << 20, 0,
-	 {{2, 1000, 9, 9, (1 << 20) + 1, .level = EXIT, .breach = true, .changes = 1, .resource = NET}}},
-	{"mem once, and at the limit", LIMIT_ACTION_EXIT, 0, 1 << 20, 0, 0,
+	{"net",
+	 LIMIT_ACTION_EXIT,
+	 0,
+	 0,
+	 1 << 20,
+	 0,
+	 {{2, 1000, 9, 9, (1 << 20) + 1, .level = EXIT, .breach = true, .changes = 1,
+	   .resource = NET}}},
+	{"mem once, and at the limit",
+	 LIMIT_ACTION_EXIT,
+	 0,
+	 1 << 20,
+	 0,
+	 0,
 	 {{5, 1000, 0, (1 << 20) - 1, 0, .level = OK},
 	  {1, 1000, 0, 1 << 20, 0, .level = EXIT, .breach = true, .changes = 1, .resource = MEM}}},
-	{"grace: start-up work is not held against us", LIMIT_ACTION_EXIT, 1000, 1 << 20, 1000, 2000,
+	{"grace: start-up work is not held against us",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 1 << 20,
+	 1000,
+	 2000,
 	 {{2, 1000, 9999, 2 << 20, 9999, .level = OK, .breach = true},
 	  {10, 1000, 100, 1000, 100, .level = OK}}},
-	{"over since the grace: counted from its end", LIMIT_ACTION_EXIT, 1000, 0, 0, 2000,
+	{"over since the grace: counted from its end",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 0,
+	 0,
+	 2000,
 	 {{3, 1000, 9999, 0, 0, .level = OK, .breach = true},
 	  {1, 1000, 9999, 0, 0, .level = EXIT, .breach = true, .changes = 1, .resource = CPU}}},
-	{"mem right after the grace", LIMIT_ACTION_EXIT, 0, 1 << 20, 0, 2000,
+	{"mem right after the grace",
+	 LIMIT_ACTION_EXIT,
+	 0,
+	 1 << 20,
+	 0,
+	 2000,
 	 {{2, 1000, 0, 2 << 20, 0, .level = OK, .breach = true},
 	  {1, 1000, 0, 2 << 20, 0, .level = EXIT, .breach = true, .changes = 1, .resource = MEM}}},
-	{"what can't be measured is never exceeded", LIMIT_ACTION_EXIT, 1, 1, 1, 0,
+	{"what can't be measured is never exceeded",
+	 LIMIT_ACTION_EXIT,
+	 1,
+	 1,
+	 1,
+	 0,
 	 {{100, 1000, BAD, BAD, BAD, .throttled = -1, .level = OK}}},
-	{"an unknown between two breaches proves nothing", LIMIT_ACTION_EXIT, 1000, 0, 0, 0,
+	{"an unknown between two breaches proves nothing",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{1, 1000, 2000, 0, 0, .level = OK, .breach = true},
 	  {1, 1000, BAD, 0, 0, .level = OK},
 	  {1, 1000, 2000, 0, 0, .level = OK, .breach = true}}},
-	{"held by the quota for 15 s is exceeded", LIMIT_ACTION_EXIT, 1000, 0, 0, 0,
+	{"held by the quota for 15 s is exceeded",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{15, 1000, 990, 0, 0, .throttled = 0.9, .level = OK},
 	  {1, 1000, 990, 0, 0, .throttled = 0.9, .level = OK, .breach = true},
-	  {1, 1000, 990, 0, 0, .throttled = 0.9, .level = EXIT, .breach = true, .changes = 1, .resource = CPU}}},
-	{"held for 14 s, then free, is not", LIMIT_ACTION_EXIT, 1000, 0, 0, 0,
+	  {1, 1000, 990, 0, 0, .throttled = 0.9, .level = EXIT, .breach = true, .changes = 1,
+	   .resource = CPU}}},
+	{"held for 14 s, then free, is not",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{14, 1000, 990, 0, 0, .throttled = 0.9, .level = OK},
 	  {1, 1000, 990, 0, 0, .throttled = 0.5, .level = OK},
 	  {14, 1000, 990, 0, 0, .throttled = 0.9, .level = OK}}},
-	{"somebody else's quota without a limit of ours", LIMIT_ACTION_EXIT, 0, 1 << 20, 0, 0,
+	{"somebody else's quota without a limit of ours",
+	 LIMIT_ACTION_EXIT,
+	 0,
+	 1 << 20,
+	 0,
+	 0,
 	 {{60, 1000, 990, 10, 0, .throttled = 1.0, .level = OK}}},
-	{"exit is final", LIMIT_ACTION_EXIT, 1000, 0, 0, 0,
+	{"exit is final",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{2, 1000, 2000, 0, 0, .level = EXIT, .breach = true, .changes = 1, .resource = CPU},
 	  {500, 1000, 0, 0, 0, .level = EXIT}}},
-	{"no ladder between ok and exit", LIMIT_ACTION_EXIT, 1000, 1 << 20, 1000, 0,
+	{"no ladder between ok and exit",
+	 LIMIT_ACTION_EXIT,
+	 1000,
+	 1 << 20,
+	 1000,
+	 0,
 	 {{60, 1000, 999, (1 << 20) - 1, 999, .level = OK}}},
 };
 
 static const struct scenario scenarios_shed[] = {
-	{"80 % for 3 s", LIMIT_ACTION_SHED, 1000, 0, 0, 0,
+	{"80 % for 3 s",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{3, 1000, 850, 0, 0, .can_sample = true, .level = OK},
-	  {1, 1000, 850, 0, 0, .can_sample = true, .level = SAMPLE, .changes = 1, .resource = CPU}}},
-	{"80 % with a dip", LIMIT_ACTION_SHED, 1000, 0, 0, 0,
-	 {{3, 1000, 850, 0, 0, .level = OK}, {1, 1000, 790, 0, 0, .level = OK}, {3, 1000, 850, 0, 0, .level = OK}}},
-	{"85 % never disables", LIMIT_ACTION_SHED, 1000, 0, 0, 0,
+	  {1, 1000, 850, 0, 0, .can_sample = true, .level = SAMPLE, .changes = 1,
+	   .resource = CPU}}},
+	{"80 % with a dip",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 0,
+	 0,
+	 0,
+	 {{3, 1000, 850, 0, 0, .level = OK},
+	  {1, 1000, 790, 0, 0, .level = OK},
+	  {3, 1000, 850, 0, 0, .level = OK}}},
+	{"85 % never disables",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{600, 1000, 850, 0, 0, .level = SAMPLE, .changes = 1, .resource = CPU}}},
-	{"95 % waits for the sampling floor", LIMIT_ACTION_SHED, 0, 0, 1000, 0,
-	 {{60, 1000, 0, 0, 950, .can_sample = true, .can_disable = true, .level = SAMPLE, .changes = 1, .resource = NET},
-	  {1, 1000, 0, 0, 950, .can_disable = true, .level = DISABLE, .changes = 1, .resource = NET}}},
-	{"a step up gets its 5 s", LIMIT_ACTION_SHED, 1000, 0, 0, 0,
+	{"95 % waits for the sampling floor",
+	 LIMIT_ACTION_SHED,
+	 0,
+	 0,
+	 1000,
+	 0,
+	 {{60, 1000, 0, 0, 950, .can_sample = true, .can_disable = true, .level = SAMPLE,
+	   .changes = 1, .resource = NET},
+	  {1, 1000, 0, 0, 950, .can_disable = true, .level = DISABLE, .changes = 1,
+	   .resource = NET}}},
+	{"a step up gets its 5 s",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{4, 1000, 950, 0, 0, .level = SAMPLE, .changes = 1, .resource = CPU},
 	  {4, 1000, 950, 0, 0, .level = SAMPLE},
 	  {1, 1000, 950, 0, 0, .level = DISABLE, .changes = 1, .resource = CPU},
 	  {600, 1000, 950, 0, 0, .level = DISABLE}}},
-	{"over with nothing to shed: out after three", LIMIT_ACTION_SHED, 1000, 0, 0, 0,
+	{"over with nothing to shed: out after three",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{1, 1000, 2000, 0, 0, .level = SAMPLE, .breach = true, .changes = 1, .resource = CPU},
 	  {1, 1000, 2000, 0, 0, .level = DISABLE, .breach = true, .changes = 1, .resource = CPU},
 	  {1, 1000, 2000, 0, 0, .level = EXIT, .breach = true, .changes = 1, .resource = CPU}}},
-	{"over while shedding: bounded", LIMIT_ACTION_SHED, 0, 0, 1000, 0,
-	 {{9, 1000, 0, 0, 2000, .can_sample = true, .can_disable = true, .level = DISABLE, .breach = true, .changes = 2, .resource = NET},
-	  {1, 1000, 0, 0, 2000, .can_sample = true, .can_disable = true, .level = EXIT, .breach = true, .changes = 1, .resource = NET}}},
-	{"shedding that helps", LIMIT_ACTION_SHED, 1000, 0, 0, 0,
-	 {{2, 1000, 2000, 0, 0, .can_disable = true, .level = DISABLE, .breach = true, .changes = 2, .resource = CPU},
+	{"over while shedding: bounded",
+	 LIMIT_ACTION_SHED,
+	 0,
+	 0,
+	 1000,
+	 0,
+	 {{9, 1000, 0, 0, 2000, .can_sample = true, .can_disable = true, .level = DISABLE,
+	   .breach = true, .changes = 2, .resource = NET},
+	  {1, 1000, 0, 0, 2000, .can_sample = true, .can_disable = true, .level = EXIT,
+	   .breach = true, .changes = 1, .resource = NET}}},
+	{"shedding that helps",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 0,
+	 0,
+	 0,
+	 {{2, 1000, 2000, 0, 0, .can_disable = true, .level = DISABLE, .breach = true, .changes = 2,
+	   .resource = CPU},
 	  {1000, 1000, 750, 0, 0, .level = DISABLE},
 	  {300, 1000, 600, 0, 0, .level = DISABLE},
 	  {1, 1000, 600, 0, 0, .level = SAMPLE, .changes = 1, .resource = CPU},
 	  {29, 1000, 600, 0, 0, .level = SAMPLE},
 	  {1, 1000, 600, 0, 0, .level = OK, .changes = 1, .resource = CPU},
 	  {600, 1000, 600, 0, 0, .level = OK}}},
-	{"calm must last", LIMIT_ACTION_SHED, 1000, 0, 0, 0,
+	{"calm must last",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{4, 1000, 850, 0, 0, .level = SAMPLE, .changes = 1, .resource = CPU},
 	  {29, 1000, 600, 0, 0, .level = SAMPLE},
 	  {1, 1000, 700, 0, 0, .level = SAMPLE},
 	  {30, 1000, 600, 0, 0, .level = SAMPLE},
 	  {1, 1000, 600, 0, 0, .level = OK, .changes = 1, .resource = CPU}}},
-	{"one full metric holds the level of another", LIMIT_ACTION_SHED, 1000, 1000, 0, 0,
+	{"one full metric holds the level of another",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 1000,
+	 0,
+	 0,
 	 {{4, 1000, 850, 100, 0, .level = SAMPLE, .changes = 1, .resource = CPU},
 	  {600, 1000, 100, 750, 0, .level = SAMPLE}}},
-	{"mem at its limit doesn't wait for the ladder", LIMIT_ACTION_SHED, 0, 1000, 0, 0,
-	 {{1, 1000, 0, 1000, 0, .can_sample = true, .can_disable = true, .level = EXIT, .breach = true, .changes = 1, .resource = MEM}}},
-	{"nothing in the grace", LIMIT_ACTION_SHED, 1000, 1000, 1000, 5000,
+	{"mem at its limit doesn't wait for the ladder",
+	 LIMIT_ACTION_SHED,
+	 0,
+	 1000,
+	 0,
+	 0,
+	 {{1, 1000, 0, 1000, 0, .can_sample = true, .can_disable = true, .level = EXIT,
+	   .breach = true, .changes = 1, .resource = MEM}}},
+	{"nothing in the grace",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 1000,
+	 1000,
+	 5000,
 	 {{5, 1000, 9999, 9999, 9999, .level = OK, .breach = true},
-	  {1, 1000, 9999, 999, 9999, .level = SAMPLE, .breach = true, .changes = 1, .resource = CPU}}},
-	{"unknown is neither full nor in the way", LIMIT_ACTION_SHED, 1000, 1000, 0, 0,
+	  {1, 1000, 9999, 999, 9999, .level = SAMPLE, .breach = true, .changes = 1,
+	   .resource = CPU}}},
+	{"unknown is neither full nor in the way",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 1000,
+	 0,
+	 0,
 	 {{4, 1000, 850, BAD, 0, .level = SAMPLE, .changes = 1, .resource = CPU},
 	  {31, 1000, BAD, BAD, 0, .level = OK, .changes = 1, .resource = CPU}}},
-	{"held by the quota climbs the ladder", LIMIT_ACTION_SHED, 1000, 0, 0, 0,
+	{"held by the quota climbs the ladder",
+	 LIMIT_ACTION_SHED,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{15, 1000, 500, 0, 0, .throttled = 0.6, .level = OK},
-	  {3, 1000, 500, 0, 0, .throttled = 0.6, .level = EXIT, .breach = true, .changes = 3, .resource = CPU}}},
+	  {3, 1000, 500, 0, 0, .throttled = 0.6, .level = EXIT, .breach = true, .changes = 3,
+	   .resource = CPU}}},
 };
 
 static const struct scenario scenarios_report[] = {
-	{"told once when it begins, once when it ends", LIMIT_ACTION_REPORT, 1000, 0, 0, 0,
+	{"told once when it begins, once when it ends",
+	 LIMIT_ACTION_REPORT,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{1, 1000, 2000, 0, 0, .level = OK, .breach = true},
 	  {1, 1000, 2000, 0, 0, .level = OK, .breach = true, .changes = 1, .resource = CPU},
 	  {600, 1000, 2000, 0, 0, .level = OK, .breach = true},
@@ -200,12 +375,27 @@ static const struct scenario scenarios_report[] = {
 	  {5, 1000, 2000, 0, 0, .level = OK, .breach = true},
 	  {1, 1000, 890, 0, 0, .level = OK, .changes = 1, .resource = CPU},
 	  {2, 1000, 2000, 0, 0, .level = OK, .breach = true, .changes = 1, .resource = CPU}}},
-	{"mem is only told, too", LIMIT_ACTION_REPORT, 0, 1000, 0, 0,
+	{"mem is only told, too",
+	 LIMIT_ACTION_REPORT,
+	 0,
+	 1000,
+	 0,
+	 0,
 	 {{60, 1000, 0, 5000, 0, .level = OK, .breach = true, .changes = 1, .resource = MEM}}},
-	{"each resource tells for itself", LIMIT_ACTION_REPORT, 1000, 0, 1000, 0,
+	{"each resource tells for itself",
+	 LIMIT_ACTION_REPORT,
+	 1000,
+	 0,
+	 1000,
+	 0,
 	 {{2, 1000, 2000, 0, 0, .level = OK, .breach = true, .changes = 1, .resource = CPU},
 	  {2, 1000, 2000, 0, 2000, .level = OK, .breach = true, .changes = 1, .resource = NET}}},
-	{"an unknown doesn't end a breach", LIMIT_ACTION_REPORT, 1000, 0, 0, 0,
+	{"an unknown doesn't end a breach",
+	 LIMIT_ACTION_REPORT,
+	 1000,
+	 0,
+	 0,
+	 0,
 	 {{2, 1000, 2000, 0, 0, .level = OK, .breach = true, .changes = 1, .resource = CPU},
 	  {60, 1000, BAD, 0, 0, .level = OK},
 	  {60, 1000, 2000, 0, 0, .level = OK, .breach = true}}},
@@ -236,7 +426,8 @@ static void test_report(void **state)
 static void test_live_change(void **state)
 {
 	struct policy_limits limits = {.limit = {1000, 0, 0}, .action = LIMIT_ACTION_SHED};
-	struct policy_sample sample = {.now_ns = 1, .value = {2000}, .valid = {true}, .throttled = -1};
+	struct policy_sample sample = {
+		.now_ns = 1, .value = {2000}, .valid = {true}, .throttled = -1};
 	struct policy_state st = {0};
 	struct policy_decision d = policy_step(&st, &limits, &sample);
 
@@ -277,7 +468,8 @@ static void test_names(void **state)
 	assert_null(net_scope_names[NET_SCOPE_X_MAX]);
 }
 
-/* The two rules that hold for any history whatever: unknown or unlimited never ends us, and no exit in the grace. */
+/* The two rules that hold for any history whatever: unknown or unlimited never ends us, and no exit
+ * in the grace. */
 static void test_any_history(void **state)
 {
 	uint64_t x = 88172645463325252ull;
@@ -292,7 +484,8 @@ static void test_any_history(void **state)
 		limits.action = (enum limit_action)(run / 3 % LIMIT_ACTION_X_MAX);
 		limits.limit[(blind + 1) % RESOURCE_X_MAX] = 0;
 		for (int i = 0; i < 200; i++) {
-			struct policy_sample s = {.now_ns = now, .valid = {true, true, true}, .throttled = -1};
+			struct policy_sample s = {
+				.now_ns = now, .valid = {true, true, true}, .throttled = -1};
 			struct policy_decision d;
 
 			for (int r = 0; r < RESOURCE_X_MAX; r++) {
@@ -305,7 +498,8 @@ static void test_any_history(void **state)
 				assert_true(now - start >= limits.grace_ns);
 				assert_int_not_equal(limits.action, LIMIT_ACTION_REPORT);
 				if (d.changed) {
-					assert_int_equal((int)d.resource, (blind + 2) % RESOURCE_X_MAX);
+					assert_int_equal((int)d.resource,
+							 (blind + 2) % RESOURCE_X_MAX);
 					assert_true(d.value >= d.limit && d.limit);
 				}
 			}
@@ -317,9 +511,9 @@ static void test_any_history(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_exit),        cmocka_unit_test(test_shed),
-		cmocka_unit_test(test_report),      cmocka_unit_test(test_live_change),
-		cmocka_unit_test(test_names),       cmocka_unit_test(test_any_history),
+		cmocka_unit_test(test_exit),   cmocka_unit_test(test_shed),
+		cmocka_unit_test(test_report), cmocka_unit_test(test_live_change),
+		cmocka_unit_test(test_names),  cmocka_unit_test(test_any_history),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
