@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -391,7 +392,7 @@ static unsigned int distance(const char *a, const char *b)
 	unsigned char *before = rows[0], *prev = rows[1], *cur = rows[2];
 
 	if (na > KEY_MAX || nb > KEY_MAX)
-		return KEY_MAX;
+		return UINT_MAX;
 	for (size_t j = 0; j <= nb; j++)
 		prev[j] = j;
 	memset(before, 0, KEY_MAX + 1);
