@@ -12,6 +12,9 @@ int cli_fail_err(const struct err *err)
 {
 	switch (-err->code) {
 	case ECONNREFUSED:
+		return cli_fail(CLI_UNREACHABLE,
+				"%s; is the daemon running, and is --socket (or RINGSIDE_SOCKET) the one it listens on?",
+				err->msg);
 	case ESHUTDOWN:
 		return cli_fail(CLI_UNREACHABLE, "%s", err->msg);
 	default:
