@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Who owns a TCP socket: kept in the socket's own storage, or by its address where the kernel can't do that. */
+#pragma once
+
+#include "bpf/lib/sock.h"
+#include "bpf/lib/task.h"
+#include "bpf/netflow/netflow.h"
+
+struct nf_owner {
+	__u64 opened_ns;
+	__u64 cgroup_id;
+	__u64 id;  /* see netflow_conn */
+	__u64 sum; /* of all counters at the last tick: they only grow, so it moves when any of them does */
+	__u32 pid;
+	__u8 dir, how; /* enum netflow_dir, netflow_owner */
+	__u8 pad[2];
+	char comm[16];
+};
+
+/*
+ * Socket storage in tracing programs came with 8e4597c627fb ("bpf: Allow using bpf_sk_storage in
+ * FENTRY/FEXIT/RAW_TP"), 5.11; without it sockets are keyed by address in a hash. Set before load.
+ */
+const volatile bool use_hash;
+
+/*
+ * F_CLONE: a child inherits the listener's owner before accept() is called, so that no accept hook is
+ * needed. The storage goes with its socket: nothing leaks, nothing is evicted.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct nf_owner);
+} tcp_owners SEC(".maps");
+
+/* max_entries: 1 unless use_hash, then the option max_sockets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, struct nf_owner);
+} tcp_owners_by_addr SEC(".maps");
+
+/* Ports that are listened on: tells the direction of connections that are older than the plugin. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct netflow_listener);
+	__type(value, struct nf_owner);
+} listeners SEC(".maps");
+
+static __always_inline struct nf_owner *owner_get(struct sock *sk)
+{
+	if (use_hash) {
+		__u64 key = (__u64)sk;
+
+		return bpf_map_lookup_elem(&tcp_owners_by_addr, &key);
+	}
+	return bpf_sk_storage_get(&tcp_owners, sk, NULL, 0);
+}
+
+/* The one that is there, or a new one, zeroed; NULL: no room (counted). */
+static __always_inline struct nf_owner *owner_make(struct sock *sk)
+{
+	struct nf_owner *o;
+
+	if (use_hash) {
+		__u64 key = (__u64)sk;
+		struct nf_owner zero = {};
+
+		bpf_map_update_elem(&tcp_owners_by_addr, &key, &zero, BPF_NOEXIST);
+		o = bpf_map_lookup_elem(&tcp_owners_by_addr, &key);
+	} else {
+		o = bpf_sk_storage_get(&tcp_owners, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	}
+	if (!o)
+		plugin_count(PLUGIN_STAT_MAP_FULL);
+	return o;
+}
+
+/* With storage the mark stays until the socket goes: deleting costs as much then as now. */
+static __always_inline void owner_drop(struct sock *sk)
+{
+	if (use_hash) {
+		__u64 key = (__u64)sk;
+
+		bpf_map_delete_elem(&tcp_owners_by_addr, &key);
+	}
+}
+
+static __always_inline void owner_set_current(struct nf_owner *o, __u32 pid, enum netflow_owner how)
+{
+	o->how = how;
+	if (o->pid == pid)
+		return; /* the name and the cgroup are there already */
+	o->pid = pid;
+	o->cgroup_id = bpf_get_current_cgroup_id();
+	current_leader_comm(o->comm);
+}
+
+static __always_inline void owner_set_task(struct nf_owner *o, struct task_struct *task,
+					   enum netflow_owner how)
+{
+	o->how = how;
+	o->pid = BPF_CORE_READ(task, tgid);
+	o->cgroup_id = task_cgroup_id(task);
+	task_leader_comm(task, o->comm);
+}
+
+static __always_inline struct nf_owner *listener_find(__u32 netns, __u16 port)
+{
+	struct netflow_listener key = {.netns = netns, .port = port};
+
+	return bpf_map_lookup_elem(&listeners, &key);
+}
+
+static __always_inline void listener_add(__u32 netns, __u16 port, const struct nf_owner *o)
+{
+	struct netflow_listener key = {.netns = netns, .port = port};
+	struct nf_owner copy = *o;
+
+	if (bpf_map_update_elem(&listeners, &key, &copy, BPF_ANY))
+		plugin_count(PLUGIN_STAT_MAP_FULL);
+}
+
+static __always_inline void listener_del(__u32 netns, __u16 port)
+{
+	struct netflow_listener key = {.netns = netns, .port = port};
+
+	bpf_map_delete_elem(&listeners, &key);
+}
