@@ -72,6 +72,7 @@ struct instance {
 		uint64_t rows;          /* rows emitted */
 		uint64_t decode_errors; /* samples refused */
 		uint64_t rows_lost;     /* no memory for a row */
+		uint64_t early_flushes; /* interval rows written before their time because a table of the plugin was full */
 		uint64_t kernel[PLUGIN_STAT_X_MAX];
 	} count;
 	uint64_t self_cgroup_id;
