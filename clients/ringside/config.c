@@ -97,12 +97,12 @@ static int find_daemon(char *path, size_t cap)
 
 /*
  * The option table lives in the daemon, so that only it can tell a right file from a wrong one. No shell is involved: our own
- * sibling is run with two arguments of ours.
+ * sibling is run with arguments of ours.
  */
 static int check_file(const char *file)
 {
 	char path[PATH_MAX];
-	char *argv[] = {path, (char *)"--check-config", (char *)file, NULL};
+	char *argv[] = {path, (char *)"--check-config", (char *)"--config", (char *)file, NULL};
 	int status, r = find_daemon(path, sizeof(path));
 	pid_t pid;
 

@@ -99,7 +99,7 @@ static const struct verb config_verbs[] = {
 	{.name = "check", .args = "[FILE]", .max_args = 1, .words = "@file",
 	 .summary = "check a configuration file without applying it", .run = verb_config_check,
 	 .help = "Without FILE the running daemon checks the file that it was started with. With FILE the ringsided "
-		 "beside this program is run as 'ringsided --check-config FILE'; no daemon is needed."},
+		 "beside this program is run as 'ringsided --check-config --config FILE'; no daemon is needed."},
 	{.name = "reload", .summary = "have the daemon read its configuration and TLS files again",
 	 .run = verb_config_reload},
 	{0},
