@@ -97,6 +97,9 @@ struct schema_arm {
 void schema_view_sql(struct buf *sql, const struct table *t, const struct schema_arm *arms, size_t narms,
 		     const struct column_set *wanted);
 
+/* "file:<path, escaped>?mode=ro". */
+void schema_uri(struct buf *uri, const char *path);
+
 /* For the writer. */
 
 /* The columns as stored: a segment goes on being used only by a table with the same hash. */

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a start finds in the directory: segments to go on with, damaged ones to put aside, leftovers. */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "store/ring.h"
+
+/* Files that one start looks at; more than that many have never been made by any configuration. */
+#define RECOVER_FILES_MAX 1024
+
+/* "<seconds>-<name>": the newest sort last, and the same name may come twice. */
+static void quarantine_move(const struct ring *r, const char *path)
+{
+	static const char *const tails[] = {"", "-wal"};
+	const char *base = strrchr(path, '/') + 1;
+	uint64_t seconds = clock_real_ns() / NSEC_PER_SEC;
+	char from[272], to[512];
+
+	for (size_t i = 0; i < ARRAY_SIZE(tails); i++) {
+		snprintf(from, sizeof(from), "%s%s", path, tails[i]);
+		snprintf(to, sizeof(to), "%s/quarantine/%" PRIu64 "-%s%s", r->store->dir, seconds, base, tails[i]);
+		if (rename(from, to) < 0 && errno != ENOENT)
+			unlink(from); /* it must not be taken for a segment again */
+	}
+	segment_unlink(path);
+}
+
+static int is_database(const struct dirent *de)
+{
+	size_t len = strlen(de->d_name);
+
+	return len > 3 && !strcmp(de->d_name + len - 3, ".db");
+}
+
+/* The newest two stay for whoever wants to look; returns their bytes. */
+static uint64_t quarantine_prune(const char *dir)
+{
+	struct dirent **names = NULL;
+	uint64_t bytes = 0, wal;
+	char path[600];
+	int n = scandir(dir, &names, is_database, alphasort);
+
+	for (int i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, names[i]->d_name);
+		if (i < n - QUARANTINE_KEEP)
+			segment_unlink(path);
+		else
+			bytes += segment_size(path, &wal);
+		free(names[i]);
+	}
+	free(names);
+	return bytes;
+}
+
+void store_quarantine(struct ring *r, const char *path, const char *why)
+{
+	struct store *s = r->store;
+	char dir[256];
+	uint64_t bytes;
+
+	snprintf(dir, sizeof(dir), "%s/quarantine", s->dir);
+	mkdir(dir, 0700); /* there already, or the renames below fail and the file goes */
+	quarantine_move(r, path);
+	bytes = quarantine_prune(dir);
+	pthread_mutex_lock(&s->lock);
+	s->quarantine_bytes = bytes;
+	r->stats.quarantined++;
+	pthread_mutex_unlock(&s->lock);
+	store_event(s, "quarantined", "segment '%s' is damaged (%s): moved to %s", path, why, dir);
+}
+
+static void found_table(void *arg, const char *name, uint64_t ts_max)
+{
+	struct store *s = arg;
+
+	for (unsigned int i = 0; i < s->nfound; i++) {
+		if (strcmp(s->found[i].name, name))
+			continue;
+		if (ts_max > s->found[i].ts_max)
+			s->found[i].ts_max = ts_max;
+		return;
+	}
+	if (s->nfound == ARRAY_SIZE(s->found) || strlen(name) >= sizeof(s->found[0].name))
+		return; /* no table of ours has such a name */
+	snprintf(s->found[s->nfound].name, sizeof(s->found[0].name), "%s", name);
+	s->found[s->nfound++].ts_max = ts_max;
+}
+
+/* Newer than this daemon, or not to be read now: kept, and evicted in its turn. */
+static void recover_skip(struct store *s, struct ring_entry *e, const char *path, int version, const char *why)
+{
+	if (version > SCHEMA_VERSION) {
+		e->state = ENTRY_FOREIGN;
+		store_event(s, "newer_segment", "segment '%s' was written by a newer version (%d, this one knows %d), "
+			    "skipping", path, version, SCHEMA_VERSION);
+	} else {
+		store_event(s, "unreadable", "cannot read segment '%s': %s, skipping", path, why);
+	}
+}
+
+static void recover_file(struct store *s, const struct segment_file *f)
+{
+	struct ring *r = &s->rings[f->ring];
+	struct segment_facts facts = {};
+	struct ring_entry *e;
+	uint64_t wal = 0;
+	char why[200] = "";
+	int rc;
+
+	if (f->number >= r->next_number)
+		r->next_number = f->number + 1;
+	segment_size(f->path, &wal);
+	rc = segment_inspect(f->path, f->sealed, &facts, found_table, s, why, sizeof(why));
+	if (rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT) {
+		store_quarantine(r, f->path, why);
+		return;
+	}
+	if (r->nentries == RING_ENTRIES_MAX) {
+		segment_unlink(r->entries[0].path);
+		ring_remove_entry(r, 0);
+		r->stats.evicted++;
+	}
+	e = &r->entries[r->nentries++];
+	*e = (struct ring_entry){
+		.number = f->number,
+		.state = f->sealed ? ENTRY_SEALED : ENTRY_SEALING,
+		.rows = facts.rows,
+		.ts_min = facts.ts_min,
+		.ts_max = facts.ts_max,
+		.bytes = f->bytes,
+		.check = !f->sealed && wal, /* it wasn't closed */
+	};
+	snprintf(e->path, sizeof(e->path), "%s", f->path);
+	if (rc != SQLITE_OK || facts.version > SCHEMA_VERSION)
+		recover_skip(s, e, f->path, facts.version, why);
+}
+
+static void recover_leftovers(struct store *s)
+{
+	char path[256];
+
+	for (unsigned int i = 0; i < RING_X_MAX; i++) {
+		ring_ahead_path(&s->rings[i], path, sizeof(path));
+		segment_unlink(path);
+		snprintf(path, sizeof(path), "%s/%s.now", s->dir, ring_name((enum ring_id)i));
+		segment_unlink(path);
+	}
+	snprintf(path, sizeof(path), "%s/quarantine", s->dir);
+	s->quarantine_bytes = quarantine_prune(path);
+}
+
+int store_recover(struct store *s, struct err *err)
+{
+	_cleanup_free_ struct segment_file *files = calloc(RECOVER_FILES_MAX, sizeof(*files));
+	int n;
+
+	if (!files)
+		return err_set(err, -ENOMEM, "out of memory");
+	recover_leftovers(s);
+	n = schema_list(s->dir, files, RECOVER_FILES_MAX, err);
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++)
+		recover_file(s, &files[i]);
+	for (unsigned int i = 0; i < RING_X_MAX; i++) {
+		struct ring *r = &s->rings[i];
+		struct ring_entry *e = r->nentries ? &r->entries[r->nentries - 1] : NULL;
+
+		/* The newest one, if it was never sealed: ring_start() goes on in it. */
+		if (e && e->state == ENTRY_SEALING && e->number + 1 == r->next_number)
+			e->state = ENTRY_LIVE;
+	}
+	s->attach_stale = true;
+	return 0;
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+/* When a segment is full and when the oldest one goes: decisions over plain numbers. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/store.h"
+
+/* Below that a segment is mostly empty pages and WAL; a ring needs that much for each of its files. */
+#define RETENTION_SEGMENT_MIN (512u << 10)
+
+struct retention_state {
+	uint64_t now_ns;
+	unsigned int files;       /* that the ring may have, the live one included */
+	uint64_t max_bytes;       /* retention_max_bytes() */
+	unsigned int segments;    /* that it has */
+	uint64_t bytes, rows;     /* of all segments; bytes with everything else that the ring keeps on disk */
+	uint64_t live_bytes, live_rows, live_ts_min;
+	uint64_t oldest_ts_max;   /* of the oldest sealed segment; 0: it has no rows */
+};
+
+/* What the ring may use now: its limit, or less when the file system has less above the reserve. */
+uint64_t retention_max_bytes(uint64_t max_bytes, uint64_t used, uint64_t avail, uint64_t reserve);
+/* A segment's share of the limit. */
+uint64_t retention_budget(uint64_t max_bytes, unsigned int files);
+/* Why the live segment has to be closed ("bytes", "rows", "age"); NULL: go on. */
+const char *retention_rotate(const struct ring_limits *limits, const struct retention_state *st);
+/* Why the oldest sealed segment has to go ("files", "bytes", "rows", "age"); NULL: it may stay. */
+const char *retention_evict(const struct ring_limits *limits, const struct retention_state *st);

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Inside of the store: what its threads share. Nobody else includes this. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/macro.h"
+#include "base/queue.h"
+#include "store/dict.h"
+#include "store/retention.h"
+#include "store/schema.h"
+#include "store/segment.h"
+#include "store/store.h"
+
+#define STORE_TABLES_MAX 64
+/* A ring's files, and those that a past configuration left until they are evicted one by one. */
+#define RING_ENTRIES_MAX 64
+/* Rows that one transaction holds at least before it's committed for their number. */
+#define RING_COMMIT_ROWS 1000
+/* Batches that wait for a transaction at most: bounds what a commit has to walk when batches are tiny. */
+#define RING_PENDING_MAX 1024
+#define STORE_EVENTS_MAX 32
+#define QUARANTINE_KEEP 2
+
+enum entry_state {
+	ENTRY_LIVE,
+	ENTRY_SEALING, /* waits for the sealer, or for a reader to let go */
+	ENTRY_SEALED,
+	ENTRY_FOREIGN, /* of a newer version: kept until its turn to be evicted, never read */
+};
+
+/* A file of the ring. Under store.lock. */
+struct ring_entry {
+	uint64_t number;
+	enum entry_state state;
+	bool check;           /* unclean stop: quick_check it */
+	sqlite3 *db;          /* SEALING: the connection that wrote it, for the sealer */
+	uint64_t retry_ns;    /* SEALING: not before */
+	uint64_t rows, ts_min, ts_max, bytes;
+	char path[256];
+};
+
+struct ring {
+	struct store *store;
+	enum ring_id id;
+	struct queue *queue;
+	pthread_mutex_t push_lock; /* makes pushed and the queue's order one */
+	uint64_t pushed;           /* batches taken; under push_lock */
+
+	/* Under store.lock. */
+	struct ring_limits limits;
+	struct ring_entry entries[RING_ENTRIES_MAX]; /* oldest first */
+	unsigned int nentries;
+	uint64_t next_number;
+	bool ahead;                /* "<ring>.next" is ready */
+	uint64_t ahead_bytes, ahead_retry_ns;
+	uint64_t damaged;          /* number of the live segment that the sealer found damaged; 0: none */
+	uint64_t done;             /* batches committed or given up */
+	uint64_t lost_upto;        /* done right behind the last batch given up */
+	struct store_stats stats;
+
+	/* The store thread's. */
+	struct segment *live;
+	struct dict dict;
+	struct batch *pending[RING_PENDING_MAX];
+	unsigned int npending;
+	uint64_t pending_rows, pending_since_ns;
+	uint64_t retry_ns;         /* CLOCK_MONOTONIC; after a failure: no attempt before */
+	uint64_t reserve_ns;       /* the last eviction for the file system's sake */
+	uint64_t failed_since_ns;  /* CLOCK_REALTIME; 0: fine */
+	uint64_t failed_rows;      /* lost since then */
+	struct segment_tables tables;
+	struct store_table *table_list[STORE_TABLES_MAX];
+};
+
+/* ts_max by name, as found on disk before the tables were registered. */
+struct found_table {
+	char name[64];
+	uint64_t ts_max;
+};
+
+struct store_event {
+	char event[24];
+	char detail[320];
+};
+
+struct store {
+	struct store_options options;
+	char dir[200];
+	int lock_fd; /* one store per directory */
+	gid_t gid;   /* the directory's: who may read sealed segments */
+
+	struct store_table *tables[STORE_TABLES_MAX];
+	unsigned int ntables;
+	struct found_table found[STORE_TABLES_MAX];
+	unsigned int nfound;
+
+	pthread_mutex_t lock;
+	pthread_cond_t wake;    /* the store thread has something to do */
+	pthread_cond_t flushed; /* done moved on */
+	bool work, waiting;
+	unsigned int flushers;
+	bool stopping;
+	uint64_t stop_deadline_ns;
+	struct store_event events[STORE_EVENTS_MAX];
+	unsigned int nevents;
+	uint64_t events_lost;
+	uint64_t quarantine_bytes;
+
+	pthread_t thread;
+	bool started;
+
+	pthread_t sealer;
+	pthread_cond_t sealer_wake;
+	bool sealer_started;
+	atomic_bool sealer_stop;
+	bool attach_stale;
+	sqlite3 *grave[SCHEMA_MAX_SEGMENTS]; /* connections to files that are gone, for the sealer to close */
+	unsigned int ngrave;
+
+	struct ring rings[RING_X_MAX];
+};
+
+/* To be told by the store thread when it next can. Any thread, without the lock. */
+void store_event(struct store *s, const char *event, const char *fmt, ...) _printf_(3, 4);
+
+/* ring.c; the store thread, without the lock unless said */
+int ring_start(struct ring *r, struct err *err);
+void ring_add_pending(struct ring *r, struct batch *b);
+/* Commits what is pending, mending what can be mended; what can't be stored is counted as lost. */
+void ring_commit(struct ring *r);
+/* Once a second and after each commit: rotates and evicts as the limits say. */
+void ring_maintain(struct ring *r);
+void ring_stop(struct ring *r);
+/* Under the lock. */
+uint64_t ring_bytes(const struct ring *r);
+void ring_remove_entry(struct ring *r, unsigned int idx);
+struct ring_entry *ring_find_entry(struct ring *r, uint64_t number);
+void ring_path(const struct ring *r, char *dst, size_t cap, uint64_t number);
+void ring_ahead_path(const struct ring *r, char *dst, size_t cap);
+
+/* recover.c */
+int store_recover(struct store *s, struct err *err);
+/* Moves the file away, keeps the newest two. Any thread, without the lock. */
+void store_quarantine(struct ring *r, const char *path, const char *why);
+
+/* sealer.c */
+int sealer_start(struct store *s);
+/* Under the lock. */
+void sealer_poke(struct store *s);
+/* Waits for the job at hand, at most until the deadline's jobs are done. */
+void sealer_finish(struct store *s);
+
+/* attach.c: attach.sql and attach-live.sql for stock sqlite3 shells. */
+int attach_write(const char *dir, gid_t gid, const struct table *const *tables, unsigned int ntables,
+		 struct err *err);

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What may take its time: sealing, checking, making the next file ahead, attach.sql. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/thread.h"
+#include "store/ring.h"
+
+/* A reader that is in the way, or a full disk: how long until the next attempt. */
+#define RETRY_NS NSEC_PER_SEC
+
+void sealer_poke(struct store *s)
+{
+	pthread_cond_signal(&s->sealer_wake);
+}
+
+/* Each job is called with the lock held, gives it back while it works, and says if there was something to do. */
+
+static bool job_grave(struct store *s)
+{
+	sqlite3 *db;
+
+	if (!s->ngrave)
+		return false;
+	db = s->grave[--s->ngrave];
+	pthread_mutex_unlock(&s->lock);
+	segment_discard(db);
+	pthread_mutex_lock(&s->lock);
+	return true;
+}
+
+static void remove_entry(struct ring *r, uint64_t number)
+{
+	for (unsigned int i = 0; i < r->nentries; i++) {
+		if (r->entries[i].number == number) {
+			ring_remove_entry(r, i);
+			return;
+		}
+	}
+}
+
+static void seal_entry(struct ring *r, struct ring_entry *e)
+{
+	struct store *s = r->store;
+	uint64_t number = e->number, wal;
+	char path[256], why[200];
+	sqlite3 *db = TAKE_PTR(e->db);
+	int rc;
+
+	snprintf(path, sizeof(path), "%s", e->path);
+	pthread_mutex_unlock(&s->lock);
+	rc = segment_seal(db, path, s->gid, why, sizeof(why));
+	pthread_mutex_lock(&s->lock);
+	e = ring_find_entry(r, number);
+	if (!e) {
+		segment_unlink(path); /* evicted meanwhile: nothing of what was made just now may stay */
+		return;
+	}
+	switch (rc & 0xff) {
+	case SQLITE_OK:
+		e->state = ENTRY_SEALED;
+		e->bytes = segment_size(path, &wal);
+		s->attach_stale = true;
+		break;
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+		remove_entry(r, number);
+		pthread_mutex_unlock(&s->lock);
+		store_quarantine(r, path, why);
+		pthread_mutex_lock(&s->lock);
+		break;
+	default:
+		e->retry_ns = clock_mono_ns() + RETRY_NS;
+		r->stats.errors += (rc & 0xff) != SQLITE_BUSY;
+		break;
+	}
+}
+
+/* When the store ends, what is still open is sealed once more without waiting for its turn. */
+static bool job_seal(struct store *s, bool last)
+{
+	uint64_t now = clock_mono_ns();
+
+	for (unsigned int i = 0; i < RING_X_MAX; i++) {
+		struct ring *r = &s->rings[i];
+
+		for (unsigned int k = 0; k < r->nentries; k++) {
+			struct ring_entry *e = &r->entries[k];
+
+			if (e->state != ENTRY_SEALING || (last ? !e->db : now < e->retry_ns))
+				continue;
+			seal_entry(r, e);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool job_attach(struct store *s)
+{
+	const struct table *tables[STORE_TABLES_MAX];
+	struct err err = {};
+	int r;
+
+	if (!s->attach_stale)
+		return false;
+	s->attach_stale = false;
+	pthread_mutex_unlock(&s->lock);
+	for (unsigned int i = 0; i < s->ntables; i++)
+		tables[i] = s->tables[i]->table;
+	r = attach_write(s->dir, s->gid, tables, s->ntables, &err);
+	if (r < 0)
+		store_event(s, "attach_failed", "%s", err.msg);
+	pthread_mutex_lock(&s->lock);
+	return true;
+}
+
+static bool job_ahead(struct store *s)
+{
+	for (unsigned int i = 0; i < RING_X_MAX; i++) {
+		struct ring *r = &s->rings[i];
+		char path[256], why[200];
+		uint64_t bytes = 0, wal;
+		int rc;
+
+		if (r->ahead || clock_mono_ns() < r->ahead_retry_ns)
+			continue;
+		pthread_mutex_unlock(&s->lock);
+		ring_ahead_path(r, path, sizeof(path));
+		rc = segment_create(path, &r->tables, why, sizeof(why));
+		if (rc == SQLITE_OK)
+			bytes = segment_size(path, &wal);
+		pthread_mutex_lock(&s->lock);
+		r->ahead = rc == SQLITE_OK;
+		r->ahead_bytes = bytes;
+		/* The writer makes one itself when it must; it also says what is wrong. */
+		if (rc != SQLITE_OK)
+			r->ahead_retry_ns = clock_mono_ns() + RETRY_NS;
+		return true;
+	}
+	return false;
+}
+
+static void check_entry(struct ring *r, struct ring_entry *e)
+{
+	struct store *s = r->store;
+	uint64_t number = e->number;
+	char path[256], why[200] = "";
+	int rc;
+
+	e->check = false;
+	snprintf(path, sizeof(path), "%s", e->path);
+	pthread_mutex_unlock(&s->lock);
+	rc = segment_check(path, &s->sealer_stop, why, sizeof(why));
+	if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB)
+		store_event(s, "damaged", "quick_check of '%s': %s", path, why);
+	pthread_mutex_lock(&s->lock);
+	e = ring_find_entry(r, number);
+	if (!e || (rc != SQLITE_CORRUPT && rc != SQLITE_NOTADB))
+		return;
+	if (e->state == ENTRY_LIVE) {
+		r->damaged = number; /* the writer lets go of it */
+		s->work = true;
+		pthread_cond_signal(&s->wake);
+		return;
+	}
+	s->grave[s->ngrave] = e->db;
+	s->ngrave += e->db && s->ngrave + 1 < ARRAY_SIZE(s->grave);
+	remove_entry(r, number);
+	pthread_mutex_unlock(&s->lock);
+	store_quarantine(r, path, why);
+	pthread_mutex_lock(&s->lock);
+}
+
+static bool job_check(struct store *s)
+{
+	for (unsigned int i = 0; i < RING_X_MAX; i++) {
+		struct ring *r = &s->rings[i];
+
+		for (unsigned int k = 0; k < r->nentries; k++) {
+			if (!r->entries[k].check)
+				continue;
+			check_entry(r, &r->entries[k]);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Something waits for a time, not for a signal. */
+static bool sealer_waits(const struct store *s)
+{
+	for (unsigned int i = 0; i < RING_X_MAX; i++) {
+		const struct ring *r = &s->rings[i];
+
+		if (!r->ahead)
+			return true;
+		for (unsigned int k = 0; k < r->nentries; k++)
+			if (r->entries[k].state == ENTRY_SEALING)
+				return true;
+	}
+	return false;
+}
+
+static void sealer_sleep(struct store *s)
+{
+	struct timespec until;
+	uint64_t end = clock_mono_ns() + RETRY_NS;
+
+	if (!sealer_waits(s)) {
+		pthread_cond_wait(&s->sealer_wake, &s->lock);
+		return;
+	}
+	until = (struct timespec){.tv_sec = (time_t)(end / NSEC_PER_SEC), .tv_nsec = (long)(end % NSEC_PER_SEC)};
+	pthread_cond_timedwait(&s->sealer_wake, &s->lock, &until);
+}
+
+static void *sealer_run(void *arg)
+{
+	struct store *s = arg;
+
+	pthread_mutex_lock(&s->lock);
+	while (!atomic_load(&s->sealer_stop)) {
+		if (job_grave(s) || job_check(s) || job_seal(s, false) || job_attach(s) || job_ahead(s))
+			continue;
+		sealer_sleep(s);
+	}
+	while (job_grave(s) || job_seal(s, true) || job_attach(s))
+		;
+	pthread_mutex_unlock(&s->lock);
+	return NULL;
+}
+
+int sealer_start(struct store *s)
+{
+	int r = thread_start(&s->sealer, "store-seal", sealer_run, s);
+
+	s->sealer_started = r == 0;
+	return r;
+}
+
+void sealer_finish(struct store *s)
+{
+	if (!s->sealer_started)
+		return;
+	pthread_mutex_lock(&s->lock);
+	atomic_store(&s->sealer_stop, true);
+	sealer_poke(s);
+	pthread_mutex_unlock(&s->lock);
+	pthread_join(s->sealer, NULL);
+	s->sealer_started = false;
+}
