@@ -3,7 +3,6 @@
 #include "daemon/config.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +24,6 @@ struct section {
 	struct opt *owned_table;
 	size_t n;
 	struct opt_set *values;
-	char **details; /* n of them, each may be NULL */
 };
 
 struct config {
@@ -76,9 +74,6 @@ static int section_init(struct section *s, const struct plugin *p)
 		s->table = s->owned_table = t;
 	}
 	s->n = table_len(s->table);
-	s->details = calloc(s->n, sizeof(*s->details));
-	if (!s->details)
-		return -ENOMEM;
 	return opt_set_new(&s->values, s->table);
 }
 
@@ -87,13 +82,8 @@ void config_free(struct config *c)
 	if (!c)
 		return;
 	for (size_t i = 0; c->sections && i < c->nsections; i++) {
-		struct section *s = &c->sections[i];
-
-		for (size_t k = 0; s->details && k < s->n; k++)
-			free(s->details[k]);
-		free(s->details);
-		opt_set_free(s->values);
-		free(s->owned_table);
+		opt_set_free(c->sections[i].values);
+		free(c->sections[i].owned_table);
 	}
 	free(c->sections);
 	free(c);
@@ -203,24 +193,10 @@ static struct section *find_section(struct config *c, const char *key, const cha
 static int section_assign(struct section *s, const char *key, const char *text, enum opt_origin origin,
 			  const char *detail, struct err *err)
 {
-	char full[96], *copy = NULL;
-	size_t k;
 	int r;
 
-	r = opt_set_assign(s->values, key, text, origin, err);
-	if (r < 0)
-		return s->plugin ? err_prefix(err, "%s: ", full_key(s, key, full, sizeof(full))) : r;
-	if (opt_origin(s->values, key) != origin)
-		return 0; /* a higher origin stands */
-	if (detail) {
-		copy = strdup(detail);
-		if (!copy)
-			return err_set(err, -ENOMEM, "out of memory");
-	}
-	k = opt_find(s->table, key) - s->table;
-	free(s->details[k]);
-	s->details[k] = copy;
-	return 0;
+	r = opt_set_assign_detail(s->values, key, text, origin, detail, err);
+	return r < 0 && s->plugin ? err_prefix(err, "plugins.%s: ", s->plugin->name) : r;
 }
 
 /* The list "plugins" speaks for every plugin: those it doesn't name are not enabled by that origin. */
@@ -304,16 +280,6 @@ static int load_file(struct config *c, struct err *err)
 	return r;
 }
 
-/* RINGSIDE_STORE_FLOW_MAX_BYTES for store.flow.max_bytes. */
-static void env_name(const char *key, char *dst, size_t cap)
-{
-	size_t n = snprintf(dst, cap, "RINGSIDE_");
-
-	for (; *key && n + 1 < cap; key++)
-		dst[n++] = isalnum((unsigned char)*key) ? toupper((unsigned char)*key) : '_';
-	dst[n] = '\0';
-}
-
 static const char *env_value(const struct config *c, const char *name)
 {
 	size_t len = strlen(name);
@@ -380,7 +346,7 @@ static int load_env_option(struct config *c, const struct section *s, const stru
 
 	if (s->plugin && strcmp(opt->key, "interval") == 0)
 		alias = "ENV_INPUT_EBPF_INTERVAL"; /* one for all plugins there */
-	env_name(full_key(s, opt->key, key, sizeof(key)), name, sizeof(name));
+	opt_env_name(name, sizeof(name), "", full_key(s, opt->key, key, sizeof(key)));
 	text = env_value(c, name);
 	if (text)
 		return assign_env(c, s, opt, name, text, err);
@@ -403,7 +369,7 @@ static bool env_known(const struct config *c, const char *var, size_t len)
 		for (size_t k = 0; k < s->n; k++) {
 			const char *alias = s->table[k].env;
 
-			env_name(full_key(s, s->table[k].key, key, sizeof(key)), name, sizeof(name));
+			opt_env_name(name, sizeof(name), "", full_key(s, s->table[k].key, key, sizeof(key)));
 			if (strlen(name) == len && strncmp(name, var, len) == 0)
 				return true;
 			if (alias && strlen(alias) == len && strncmp(alias, var, len) == 0)
@@ -590,6 +556,7 @@ unsigned int config_values(const struct config *c, struct config_value_info *ret
 		for (size_t k = 0; k < s->n; k++, n++) {
 			const struct opt *o = &s->table[k];
 			const char *text = opt_text(s->values, o->key);
+			const char *detail = opt_origin_detail(s->values, o->key);
 			struct config_value_info *v;
 
 			if (n >= cap)
@@ -599,7 +566,7 @@ unsigned int config_values(const struct config *c, struct config_value_info *ret
 			full_key(s, o->key, v->key, sizeof(v->key));
 			snprintf(v->value, sizeof(v->value), "%s", text ? text : "");
 			snprintf(v->origin, sizeof(v->origin), "%s", opt_origin_name(opt_origin(s->values, o->key)));
-			snprintf(v->detail, sizeof(v->detail), "%s", s->details[k] ? s->details[k] : "");
+			snprintf(v->detail, sizeof(v->detail), "%s", detail ? detail : "");
 			snprintf(v->def, sizeof(v->def), "%s", o->def ? o->def : "");
 			snprintf(v->help, sizeof(v->help), "%s", o->help);
 			snprintf(v->type, sizeof(v->type), "%s", opt_type_name(o->type));

@@ -7,10 +7,6 @@
 #include "base/err.h"
 #include "base/macro.h"
 
-static inline void json_decrefp(json_t **j)
-{
-	json_decref(*j);
-}
 #define _cleanup_json_ _cleanup_(json_decrefp)
 
 /* Makes the directory (0750) and takes its lock; *ret_fd holds it as long as it's open. -EBUSY: another daemon runs there. */

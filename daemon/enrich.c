@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Caches in front of cgroupfs, /proc and passwd files, all of fixed size. */
+#include "daemon/enrich.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "base/clock.h"
+
+#define LOG_MODULE "enrich"
+#include "base/log.h"
+
+/* Four ways to a set: the oldest of four goes. Sizes cover a busy host (thousands of containers) within half a MiB. */
+#define WAYS 4
+#define CGROUP_SETS 512
+#define PROCESS_SETS 512
+#define USER_SETS 256
+
+/* A process may exec at any time: its name is good for one pass over the ring, no longer. */
+#define PROCESS_TTL_NS (100 * NSEC_PER_MSEC)
+/* Names of cgroups never change, but a failure to resolve one may be passing. */
+#define CGROUP_TTL_NS (60 * NSEC_PER_SEC)
+#define USER_TTL_NS (60 * NSEC_PER_SEC)
+/* A passwd of more than that is no passwd. */
+#define PASSWD_MAX (256 * 1024)
+
+struct cgroup_entry {
+	uint64_t id, until;
+	char container[65];
+};
+
+struct process_entry {
+	uint64_t until;
+	uint32_t pid;
+	char name[17];
+};
+
+struct user_entry {
+	uint64_t root, until;
+	uint32_t uid;
+	char name[33];
+};
+
+struct enrich {
+	int cgroup_root; /* of cgroup2, or -1 */
+	struct cgroup_entry cgroups[CGROUP_SETS][WAYS];
+	struct process_entry processes[PROCESS_SETS][WAYS];
+	struct user_entry users[USER_SETS][WAYS];
+	char passwd[PASSWD_MAX];
+};
+
+/* Finaliser of splitmix64: neighbouring ids must not share a set. */
+static uint64_t mix(uint64_t x)
+{
+	x ^= x >> 30;
+	x *= 0xbf58476d1ce4e5b9ull;
+	x ^= x >> 27;
+	x *= 0x94d049bb133111ebull;
+	return x ^ x >> 31;
+}
+
+int enrich_new(struct enrich **ret)
+{
+	static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+	struct enrich *e = calloc(1, sizeof(*e));
+	char path[128];
+
+	if (!e)
+		return -ENOMEM;
+	e->cgroup_root = -1;
+	for (size_t i = 0; i < ARRAY_SIZE(roots) && e->cgroup_root < 0; i++) {
+		/* Only cgroup2 has this file in its root. */
+		snprintf(path, sizeof(path), "%s/cgroup.controllers", roots[i]);
+		if (access(path, F_OK) == 0)
+			e->cgroup_root = open(roots[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	*ret = e;
+	return 0;
+}
+
+void enrich_free(struct enrich *e)
+{
+	if (!e)
+		return;
+	closep(&e->cgroup_root);
+	free(e);
+}
+
+/* The path of a cgroup by its id: kernfs file handles are the id itself (FILEID_KERNFS). Needs CAP_DAC_READ_SEARCH. */
+static int cgroup_path(const struct enrich *e, uint64_t id, char *dst, size_t cap)
+{
+	struct {
+		struct file_handle handle;
+		uint64_t id;
+	} h = {.handle = {.handle_bytes = sizeof(uint64_t), .handle_type = 0xfe}, .id = id};
+	_cleanup_close_ int fd = -1;
+	char link[64];
+	ssize_t n;
+
+	if (e->cgroup_root < 0)
+		return -ENOENT;
+	fd = open_by_handle_at(e->cgroup_root, &h.handle, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, dst, cap - 1);
+	if (n < 0)
+		return -errno;
+	dst[n] = '\0';
+	return 0;
+}
+
+static const char *container_id(void *ctx, uint64_t cgroup_id)
+{
+	struct enrich *e = ctx;
+	struct cgroup_entry *set = e->cgroups[mix(cgroup_id) % CGROUP_SETS], *victim = set;
+	uint64_t now = clock_mono_ns();
+	char path[PATH_MAX];
+
+	if (!cgroup_id)
+		return "";
+	for (size_t i = 0; i < WAYS; i++) {
+		if (set[i].id == cgroup_id && set[i].until > now)
+			return set[i].container;
+		if (set[i].until < victim->until)
+			victim = &set[i];
+	}
+	victim->id = cgroup_id;
+	victim->until = now + CGROUP_TTL_NS;
+	victim->container[0] = '\0';
+	if (cgroup_path(e, cgroup_id, path, sizeof(path)) == 0)
+		enrich_container_of_path(path, victim->container);
+	return victim->container;
+}
+
+static void read_comm(uint32_t pid, char dst[static 17])
+{
+	_cleanup_close_ int fd = -1;
+	char path[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%u/comm", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, dst, 16);
+	dst[n > 0 ? n : 0] = '\0';
+	if (n > 0 && dst[n - 1] == '\n')
+		dst[n - 1] = '\0';
+}
+
+static const char *process_name(void *ctx, uint32_t pid)
+{
+	struct enrich *e = ctx;
+	struct process_entry *set = e->processes[mix(pid) % PROCESS_SETS], *victim = set;
+	uint64_t now = clock_mono_ns();
+
+	if (!pid)
+		return "";
+	for (size_t i = 0; i < WAYS; i++) {
+		if (set[i].pid == pid && set[i].until > now)
+			return set[i].name;
+		if (set[i].until < victim->until)
+			victim = &set[i];
+	}
+	victim->pid = pid;
+	victim->until = now + PROCESS_TTL_NS;
+	read_comm(pid, victim->name);
+	return victim->name;
+}
+
+/*
+ * Which root a process sees: its mount namespace and the path of its root in it. Neither readlink asks the file system, so a
+ * process can't hang us with one of its own (FUSE).
+ */
+static uint64_t root_of(uint32_t pid)
+{
+	uint64_t hash = 0;
+	char path[64], text[512];
+
+	for (int i = 0; i < 2; i++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), i ? "/proc/%u/root" : "/proc/%u/ns/mnt", pid);
+		n = readlink(path, text, sizeof(text));
+		if (n < 0)
+			return 0;
+		for (ssize_t k = 0; k < n; k++)
+			hash = mix(hash ^ (unsigned char)text[k]);
+	}
+	return hash;
+}
+
+/* "36 35 98:0 / / rw,noatime - ext4 /dev/root rw": is the file system of "/" one that answers by itself? */
+static bool mount_is_local_root(const char *line)
+{
+	static const char *const remote[] = {"fuse", "nfs", "cifs", "smb", "9p", "ceph", "afs"};
+	const char *sep = strstr(line, " - ");
+	char at[8];
+
+	if (!sep || sscanf(line, "%*s %*s %*s %*s %7s", at) != 1 || strcmp(at, "/") != 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(remote); i++)
+		if (strncmp(sep + 3, remote[i], strlen(remote[i])) == 0)
+			return false;
+	return true;
+}
+
+static bool root_is_local(uint32_t pid)
+{
+	char path[64], line[4096];
+	bool local = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%u/mountinfo", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	while (!local && fgets(line, sizeof(line), f))
+		local = mount_is_local_root(line);
+	fclose(f);
+	return local;
+}
+
+/* Never leaves the process's own root, follows nothing magic, crosses into no mount (a FUSE at /etc could hang us). */
+static int open_passwd(uint32_t pid)
+{
+	struct open_how how = {
+		.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
+	};
+	_cleanup_close_ int root = -1, fd = -1;
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%u/root", pid);
+	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return -errno;
+	fd = (int)syscall(SYS_openat2, root, "etc/passwd", &how, sizeof(how));
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_size > PASSWD_MAX)
+		return -EINVAL;
+	return TAKE_FD(fd);
+}
+
+static void read_user(struct enrich *e, uint32_t pid, uint32_t uid, char dst[static 33])
+{
+	_cleanup_close_ int fd = -1;
+	size_t len = 0;
+
+	dst[0] = '\0';
+	if (!root_is_local(pid))
+		return;
+	fd = open_passwd(pid);
+	while (fd >= 0 && len < sizeof(e->passwd)) {
+		ssize_t n = read(fd, e->passwd + len, sizeof(e->passwd) - len);
+
+		if (n <= 0)
+			break;
+		len += n;
+	}
+	enrich_user_of_passwd(e->passwd, len, uid, dst);
+}
+
+static const char *user_name(void *ctx, uint32_t pid, uint32_t uid)
+{
+	struct enrich *e = ctx;
+	uint64_t root = root_of(pid), now = clock_mono_ns();
+	struct user_entry *set = e->users[mix(root ^ uid) % USER_SETS], *victim = set;
+
+	if (!root)
+		return "";
+	for (size_t i = 0; i < WAYS; i++) {
+		if (set[i].root == root && set[i].uid == uid && set[i].until > now)
+			return set[i].name;
+		if (set[i].until < victim->until)
+			victim = &set[i];
+	}
+	victim->root = root;
+	victim->uid = uid;
+	victim->until = now + USER_TTL_NS;
+	read_user(e, pid, uid, victim->name);
+	return victim->name;
+}
+
+const struct enrich_ops enrich_ops = {
+	.container_id = container_id,
+	.process_name = process_name,
+	.user_name = user_name,
+};

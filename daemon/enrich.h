@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Names for numbers: containers, processes and users, from sources that a container can't use against us. Loop thread only. */
+#pragma once
+
+#include "bpf/plugin.h"
+
+struct enrich;
+
+int enrich_new(struct enrich **ret);
+void enrich_free(struct enrich *e);
+/* ctx is the struct enrich. */
+extern const struct enrich_ops enrich_ops;
+
+/*
+ * enrich_text.c: pure functions over untrusted bytes.
+ * The container's id in a cgroup path: 64 hex digits anywhere, or 12 behind a runtime's name; "" otherwise.
+ */
+void enrich_container_of_path(const char *path, char dst[static 65]);
+/* The name of uid in the text of a passwd file; "" if it isn't there or isn't a plausible name. */
+void enrich_user_of_passwd(const char *text, size_t len, uint32_t uid, char dst[static 33]);

@@ -1,0 +1,491 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Plugins enabled, changed and disabled at run time, and what of it is kept. */
+#include "daemon/host.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/macro.h"
+#include "daemon/config.h"
+#include "daemon/host_internal.h"
+#include "daemon/libbpf_log.h"
+#include "daemon/state.h"
+
+#define LOG_MODULE "host"
+#include "base/log.h"
+
+#define STATE_FILE "plugins.json"
+
+const struct plugin *host_find(const char *name, struct err *err)
+{
+	const char *names[64], *near;
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; plugins[i]; i++) {
+		if (strcmp(plugins[i]->name, name) == 0)
+			return plugins[i];
+		if (n < ARRAY_SIZE(names))
+			names[n++] = plugins[i]->name;
+	}
+	near = opt_nearest(name, names, n);
+	if (near)
+		err_set(err, -ENOENT, "unknown plugin '%.64s'; did you mean '%s'?", name, near);
+	else
+		err_set(err, -ENOENT, "unknown plugin '%.64s'; 'ringside plugin list' shows those of this build", name);
+	return NULL;
+}
+
+static struct slot *find_slot(struct host *h, const char *name, struct err *err)
+{
+	const struct plugin *p = host_find(name, err);
+
+	for (unsigned int i = 0; p && i < h->nslots; i++)
+		if (h->slots[i].plugin == p)
+			return &h->slots[i];
+	return NULL;
+}
+
+int host_new(struct host **ret, const struct host_options *options, struct err *err)
+{
+	unsigned int n = 0;
+	struct host *h;
+	int r;
+
+	while (plugins[n])
+		n++;
+	h = calloc(1, sizeof(*h) + n * sizeof(h->slots[0]));
+	if (!h)
+		return err_set(err, -ENOMEM, "out of memory");
+	h->o = *options;
+	libbpf_log_init();
+	for (; h->nslots < n; h->nslots++) {
+		struct slot *s = &h->slots[h->nslots];
+
+		s->host = h;
+		s->plugin = plugins[h->nslots];
+		s->state = PLUGIN_STATE_DISABLED;
+		r = opt_set_copy(&s->opts, config_plugin(h->o.config, s->plugin));
+		if (r < 0)
+			goto fail;
+		s->persisted = opt_origin(s->opts, "enabled") == OPT_ORIGIN_STATE && opt_bool(s->opts, "enabled");
+	}
+	r = host_drain_start(h);
+	if (r < 0)
+		goto fail;
+	*ret = h;
+	return 0;
+fail:
+	host_free(h);
+	return err_set(err, r, "cannot make the plugin host: %s", strerror(-r));
+}
+
+void host_free(struct host *h)
+{
+	if (!h)
+		return;
+	host_stop_all(h);
+	for (unsigned int i = 0; i < h->nslots; i++) {
+		opt_set_free(h->slots[i].opts);
+		sd_event_source_disable_unref(h->slots[i].expire);
+	}
+	sd_event_source_disable_unref(h->drain);
+	free(h);
+}
+
+static void set_state(struct slot *s, enum plugin_state state, const char *reason)
+{
+	s->state = state;
+	snprintf(s->reason, sizeof(s->reason), "%s", reason);
+	s->generation++;
+}
+
+static void changed(struct slot *s, const char *event, const char *detail, const char *actor)
+{
+	if (s->host->o.on_change)
+		s->host->o.on_change(s->host->o.ctx, s->plugin->name, event, detail, actor, slot_is_running(s));
+}
+
+/* Loads a plugin that isn't loaded and says how it went. */
+static int slot_start(struct slot *s, const char *actor, struct err *err)
+{
+	struct err why = {0};
+	int r;
+
+	set_state(s, PLUGIN_STATE_STARTING, "");
+	r = slot_load(s, &why);
+	host_drain_update(s->host);
+	if (r < 0) {
+		/* A refusal of the kernel that a plugin foresaw, or that the probes saw; the rest is a failure. */
+		set_state(s, r == -EOPNOTSUPP ? PLUGIN_STATE_UNSUPPORTED : PLUGIN_STATE_FAILED, why.msg);
+		log_warn("plugin %s cannot start: %s, skipping", s->plugin->name, why.msg);
+		changed(s, "plugin_failed", why.msg, actor);
+		return err_set(err, r, "plugin %s cannot start: %.200s", s->plugin->name, why.msg);
+	}
+	s->enabled_at = clock_real_ns();
+	set_state(s, s->in.degraded[0] ? PLUGIN_STATE_DEGRADED : PLUGIN_STATE_RUNNING, s->in.degraded);
+	log_info("plugin %s runs%s%s", s->plugin->name, s->in.degraded[0] ? " with less: " : "", s->in.degraded);
+	changed(s, "plugin_enabled", s->in.degraded, actor);
+	return 0;
+}
+
+static void slot_stop(struct slot *s)
+{
+	s->expire = sd_event_source_disable_unref(s->expire);
+	s->disable_at = s->enabled_at = 0;
+	slot_unload(s);
+	host_drain_update(s->host);
+}
+
+/* Options that were given at run time for this run alone go with it. */
+static void reset_options(struct slot *s)
+{
+	struct opt_set *fresh;
+
+	if (opt_set_copy(&fresh, config_plugin(s->host->o.config, s->plugin)) < 0) {
+		log_warn("plugin %s: out of memory, its options stay as they are", s->plugin->name);
+		return;
+	}
+	opt_set_free(s->opts);
+	s->opts = fresh;
+}
+
+/* A copy without what anybody set for that key. */
+static int copy_without(struct opt_set **ret, const struct opt_set *from, const char *key)
+{
+	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
+	int r;
+
+	r = opt_set_new(&set, opt_set_table(from));
+	if (r < 0)
+		return r;
+	for (const struct opt *o = opt_set_table(from); o->key; o++) {
+		if (strcmp(o->key, key) == 0 || opt_origin(from, o->key) == OPT_ORIGIN_DEFAULT)
+			continue;
+		r = opt_set_assign_detail(set, o->key, opt_text(from, o->key), opt_origin(from, o->key),
+					  opt_origin_detail(from, o->key), NULL);
+		if (r < 0)
+			return r;
+	}
+	*ret = TAKE_PTR(set);
+	return 0;
+}
+
+/* The options as they would be with these changes; nothing is in force yet. */
+static int merge_options(const struct slot *s, const struct keyval *options, size_t n, struct opt_set **ret, struct err *err)
+{
+	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
+	int r;
+
+	r = opt_set_copy(&set, s->opts);
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(options[i].key, "enabled") == 0)
+			return err_set(err, -EINVAL, "plugin %s: 'enabled' is no option here; enable or disable the plugin",
+				       s->plugin->name);
+		if (options[i].value) {
+			r = opt_set_assign(set, options[i].key, options[i].value, OPT_ORIGIN_RPC, err);
+			if (r < 0) {
+				err_prefix(err, "plugin %s: ", s->plugin->name);
+				return err ? err->code = -EINVAL : -EINVAL; /* the plugin exists: NOT_FOUND would be a lie */
+			}
+		} else {
+			struct opt_set *without;
+
+			if (!opt_find(opt_set_table(set), options[i].key))
+				return err_set(err, -EINVAL, "plugin %s: unknown option '%.64s'", s->plugin->name,
+					       options[i].key);
+			r = copy_without(&without, set, options[i].key);
+			if (r < 0)
+				return err_set(err, r, "out of memory");
+			opt_set_free(set);
+			set = without;
+		}
+	}
+	*ret = TAKE_PTR(set);
+	return 0;
+}
+
+/* Of those that are to be kept: what was set at run time or kept before. */
+static json_t *persistent_options(const struct slot *s)
+{
+	json_t *options = json_object();
+
+	for (const struct opt *o = opt_set_table(s->opts); options && o->key; o++) {
+		enum opt_origin origin = opt_origin(s->opts, o->key);
+
+		if (strcmp(o->key, "enabled") == 0 || (origin != OPT_ORIGIN_RPC && origin != OPT_ORIGIN_STATE))
+			continue;
+		if (json_object_set_new(options, o->key, json_string(opt_text(s->opts, o->key))) < 0) {
+			json_decref(options);
+			return NULL;
+		}
+	}
+	return options;
+}
+
+/* The layer below the next run's options has it from now on, as it would have after a restart. */
+static void keep_in_config(struct slot *s, bool enabled)
+{
+	struct err err = {0};
+	char key[96];
+	int r;
+
+	snprintf(key, sizeof(key), "plugins.%s.enabled", s->plugin->name);
+	r = config_assign(s->host->o.config, key, enabled ? "true" : "false", OPT_ORIGIN_STATE, STATE_FILE, &err);
+	for (const struct opt *o = opt_set_table(s->opts); r == 0 && o->key; o++) {
+		enum opt_origin origin = opt_origin(s->opts, o->key);
+
+		if (strcmp(o->key, "enabled") == 0 || (origin != OPT_ORIGIN_RPC && origin != OPT_ORIGIN_STATE))
+			continue;
+		snprintf(key, sizeof(key), "plugins.%s.%s", s->plugin->name, o->key);
+		r = config_assign(s->host->o.config, key, opt_text(s->opts, o->key), OPT_ORIGIN_STATE, STATE_FILE, &err);
+	}
+	if (r < 0)
+		log_warn("plugin %s: %s is written but in force only after a restart: %s", s->plugin->name, STATE_FILE, err.msg);
+}
+
+static int slot_persist(struct slot *s, bool enabled, struct err *err)
+{
+	const char *dir = s->host->o.state_dir;
+	_cleanup_json_ json_t *all = NULL;
+	json_t *entry;
+	int r;
+
+	r = state_read(dir, STATE_FILE, &all, err);
+	if (r == -ENOENT)
+		all = json_object();
+	else if (r < 0)
+		return r;
+	entry = json_pack("{s:b, s:o}", "enabled", enabled, "options", persistent_options(s));
+	if (!all || !entry || json_object_set_new(all, s->plugin->name, entry) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	r = state_write(dir, STATE_FILE, all, err);
+	if (r < 0)
+		return r;
+	s->persisted = enabled;
+	keep_in_config(s, enabled);
+	return 0;
+}
+
+static int on_expire(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct slot *s = arg;
+
+	(void)source;
+	(void)usec;
+	slot_stop(s);
+	reset_options(s);
+	set_state(s, PLUGIN_STATE_DISABLED, "its time was up");
+	log_info("plugin %s disabled: its time was up", s->plugin->name);
+	changed(s, "plugin_disabled", "its time was up", "timer");
+	return 0;
+}
+
+/* 0: no end. A later call replaces an earlier one. */
+static int set_duration(struct slot *s, uint64_t duration_ns, struct err *err)
+{
+	int r;
+
+	s->expire = sd_event_source_disable_unref(s->expire);
+	s->disable_at = 0;
+	if (!duration_ns)
+		return 0;
+	/* Boot time goes on in suspend, as people expect of "for 5m". */
+	r = sd_event_add_time_relative(s->host->o.loop, &s->expire, CLOCK_BOOTTIME, duration_ns / NSEC_PER_USEC,
+				       50 * 1000, on_expire, s);
+	if (r < 0)
+		return err_set(err, r, "plugin %s: cannot set the timer that disables it: %s", s->plugin->name, strerror(-r));
+	s->disable_at = clock_real_ns() + duration_ns;
+	return 0;
+}
+
+static bool differs(const struct opt_set *a, const struct opt_set *b, const char *key)
+{
+	const char *x = opt_text(a, key), *y = opt_text(b, key);
+
+	return (x && y) ? strcmp(x, y) != 0 : x != y;
+}
+
+/* Hands the live changes to the plugin. */
+static int apply_live(struct slot *s, const struct opt_set *was, struct err *err)
+{
+	int r;
+
+	for (const struct opt *o = opt_set_table(s->opts); o->key; o++) {
+		if (!differs(was, s->opts, o->key))
+			continue;
+		if (strcmp(o->key, "interval") == 0) {
+			s->in.interval_ns = (uint64_t)opt_i64(s->opts, "interval");
+			r = slot_tick_start(s, err);
+			if (r < 0)
+				return r;
+		}
+		if (s->plugin->update && (r = s->plugin->update(&s->in, o->key, err)) < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Puts set in force; takes it. A running plugin is restarted if an option needs it; if it can't start, with the old ones. */
+static int put_options(struct slot *s, struct opt_set *set, bool *ret_restarted, const char *actor, struct err *err)
+{
+	_cleanup_(opt_set_freep) struct opt_set *was = s->opts;
+	bool restart = false, any = false;
+	int r;
+
+	s->opts = set;
+	if (s->loaded)
+		s->in.opts = set;
+	for (const struct opt *o = opt_set_table(set); o->key; o++) {
+		bool d = differs(was, set, o->key);
+
+		any |= d;
+		/* A live option that the plugin has no ear for is as good as none. */
+		restart |= d && (o->restart || (!s->plugin->update && strcmp(o->key, "interval") != 0));
+	}
+	*ret_restarted = restart && s->loaded;
+	if (!any || !s->loaded) {
+		s->generation += any;
+		return 0;
+	}
+	if (!restart) {
+		s->generation++;
+		return apply_live(s, was, err);
+	}
+	s->in.opts = was; /* its last interval ran under the old ones */
+	slot_unload(s);
+	r = slot_start(s, actor, err);
+	if (r < 0) { /* what ran before is better than nothing */
+		s->opts = was;
+		was = set;
+		(void)slot_start(s, actor, NULL);
+	}
+	return r;
+}
+
+int host_enable(struct host *h, const char *name, const struct keyval *options, size_t n, bool persist, uint64_t duration_ns,
+		bool validate_only, const char *actor, struct err *err)
+{
+	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
+	struct slot *s = find_slot(h, name, err);
+	bool restarted;
+	int r;
+
+	if (!s)
+		return -ENOENT;
+	r = merge_options(s, options, n, &set, err);
+	if (r < 0 || validate_only)
+		return r;
+	r = put_options(s, TAKE_PTR(set), &restarted, actor, err);
+	if (r == 0 && !s->loaded)
+		r = slot_start(s, actor, err);
+	if (r < 0) {
+		if (!s->loaded)
+			reset_options(s);
+		return r;
+	}
+	r = set_duration(s, duration_ns, err);
+	if (r == 0 && persist)
+		r = slot_persist(s, true, err);
+	return r;
+}
+
+int host_disable(struct host *h, const char *name, bool persist, const char *actor, struct err *err)
+{
+	struct slot *s = find_slot(h, name, err);
+	int r = 0;
+
+	if (!s)
+		return -ENOENT;
+	if (persist)
+		r = slot_persist(s, false, err);
+	if (s->loaded) {
+		slot_stop(s);
+		log_info("plugin %s disabled", s->plugin->name);
+		set_state(s, PLUGIN_STATE_DISABLED, "");
+		changed(s, "plugin_disabled", "", actor);
+	} else {
+		set_state(s, PLUGIN_STATE_DISABLED, "");
+	}
+	reset_options(s);
+	return r;
+}
+
+int host_update(struct host *h, const char *name, const struct keyval *options, size_t n, bool persist, bool validate_only,
+		bool *ret_restarted, struct err *err)
+{
+	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
+	struct slot *s = find_slot(h, name, err);
+	int r;
+
+	*ret_restarted = false;
+	if (!s)
+		return -ENOENT;
+	r = merge_options(s, options, n, &set, err);
+	if (r < 0 || validate_only)
+		return r;
+	r = put_options(s, TAKE_PTR(set), ret_restarted, "rpc", err);
+	if (r == 0)
+		changed(s, "plugin_updated", *ret_restarted ? "restarted" : "", "rpc");
+	if (r == 0 && persist)
+		r = slot_persist(s, slot_is_running(s), err);
+	return r;
+}
+
+void host_enable_configured(struct host *h)
+{
+	for (unsigned int i = 0; i < h->nslots; i++) {
+		struct slot *s = &h->slots[i];
+
+		if (config_plugin_enabled(h->o.config, s->plugin))
+			(void)slot_start(s, "config", NULL); /* logged and reported by it */
+	}
+}
+
+void host_stop_all(struct host *h)
+{
+	for (unsigned int i = h->nslots; i-- > 0;) {
+		struct slot *s = &h->slots[i];
+
+		if (!s->loaded)
+			continue;
+		slot_stop(s);
+		set_state(s, PLUGIN_STATE_DISABLED, "");
+		changed(s, "plugin_disabled", "", "stop");
+	}
+}
+
+/* What was set for a run by RPC stays until that run ends; everything below RPC follows the file. */
+static int follow_config(struct slot *s, struct err *err)
+{
+	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
+	bool restarted;
+	int r;
+
+	r = opt_set_copy(&set, config_plugin(s->host->o.config, s->plugin));
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	for (const struct opt *o = opt_set_table(set); o->key; o++) {
+		if (opt_origin(s->opts, o->key) != OPT_ORIGIN_RPC)
+			continue;
+		r = opt_set_assign(set, o->key, opt_text(s->opts, o->key), OPT_ORIGIN_RPC, err);
+		if (r < 0)
+			return r;
+	}
+	return put_options(s, TAKE_PTR(set), &restarted, "config", err);
+}
+
+void host_set_config(struct host *h, struct config *config)
+{
+	h->o.config = config;
+	for (unsigned int i = 0; i < h->nslots; i++) {
+		struct err err = {0};
+
+		if (follow_config(&h->slots[i], &err) < 0)
+			log_warn("plugin %s: %s, its options stay as they are", h->slots[i].plugin->name, err.msg);
+	}
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Plugin instances: loaded, read, ticked, changed and unloaded. Everything on the loop thread unless said otherwise. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "api/ops.h"
+#include "base/err.h"
+#include "bpf/plugin.h"
+
+struct config;
+struct host;
+
+struct host_options {
+	sd_event *loop;
+	struct config *config; /* exchanged by host_set_config(); what is persisted is put into it, too */
+	const char *state_dir;
+	const struct enrich_ops *enrich;
+	void *enrich_ctx;
+	uint64_t self_cgroup_id; /* 0: none of our own */
+	uint32_t self_tgid;      /* in the initial pid namespace */
+	/* Takes the reference. */
+	void (*publish)(void *ctx, struct batch *batch);
+	/* Where the rows of a table left off: what the store holds. */
+	uint64_t (*last_ts)(void *ctx, const struct table *table);
+	/* A plugin came, went or failed: audit row, watchers. actor: "rpc", "config", "timer", "stop". */
+	void (*on_change)(void *ctx, const char *plugin, const char *event, const char *detail, const char *actor, bool serving);
+	void *ctx;
+};
+
+int host_new(struct host **ret, const struct host_options *options, struct err *err);
+/* Unloads what still runs. */
+void host_free(struct host *h);
+
+/* Enables what the config says. A plugin that can't start is logged and reported, never fatal. */
+void host_enable_configured(struct host *h);
+/*
+ * duration_ns 0: for ever. A plugin that runs already takes over the options that differ. value NULL: back to the default.
+ * -ENOENT no such plugin; -EINVAL bad option; -EOPNOTSUPP this kernel can't; both with the sentence in err.
+ */
+int host_enable(struct host *h, const char *name, const struct keyval *options, size_t n, bool persist, uint64_t duration_ns,
+		bool validate_only, const char *actor, struct err *err);
+int host_disable(struct host *h, const char *name, bool persist, const char *actor, struct err *err);
+int host_update(struct host *h, const char *name, const struct keyval *options, size_t n, bool persist, bool validate_only,
+		bool *ret_restarted, struct err *err);
+/* Detaches and unloads all: last rows are published. */
+void host_stop_all(struct host *h);
+/* A configuration that was read again: options of plugins that don't run follow at once. */
+void host_set_config(struct host *h, struct config *config);
+
+/* -ENOENT with the nearest name. */
+const struct plugin *host_find(const char *name, struct err *err);
+void host_info(struct host *h, const struct plugin *p, struct plugin_info *ret);
+/* Rows of a plugin's live table; none while it doesn't run. -ENOBUFS: larger batch, please. */
+int host_snapshot(struct host *h, const struct table *table, struct batch *batch);
+
+/* What the last second lost, by plugin: for the table "loss". */
+typedef void (*host_loss_fn)(void *arg, const char *table, const char *plugin, const char *stage, uint64_t lost);
+/* Each second: reads kernel counters and costs, reports what was lost since the last call. */
+void host_account(struct host *h, host_loss_fn fn, void *arg);
+
+/* As of the last host_account(): BPF run time so far, unloaded programs included, and map bytes. */
+void host_cost(struct host *h, uint64_t *ret_run_ns, uint64_t *ret_map_bytes);

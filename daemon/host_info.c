@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What plugins say and cost: counters, programs, maps, live tables. */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/macro.h"
+#include "daemon/host_internal.h"
+
+#define LOG_MODULE "host"
+#include "base/log.h"
+
+/* Reading fdinfo of every map is the dearer part of the accounting. */
+#define MAP_BYTES_EVERY 5
+
+bool slot_is_running(const struct slot *s)
+{
+	return s->state == PLUGIN_STATE_RUNNING || s->state == PLUGIN_STATE_DEGRADED;
+}
+
+/* Sums plugin_stats over the CPUs. */
+void slot_read_counters(struct slot *s)
+{
+	int fd = bpf_object__find_map_fd_by_name(s->in.obj, "plugin_stats");
+	int ncpus = libbpf_num_possible_cpus();
+	_cleanup_free_ uint64_t *values = NULL;
+
+	if (fd < 0 || ncpus <= 0 || !(values = calloc(ncpus, sizeof(*values))))
+		return;
+	for (uint32_t key = 0; key < PLUGIN_STAT_X_MAX; key++) {
+		uint64_t sum = 0;
+
+		if (bpf_map_lookup_elem(fd, &key, values) < 0)
+			continue;
+		for (int i = 0; i < ncpus; i++)
+			sum += values[i];
+		s->in.count.kernel[key] = sum;
+	}
+}
+
+/* What the kernel charges for a map; 0 where fdinfo doesn't say. */
+static uint64_t map_bytes(int fd)
+{
+	char path[64], text[1024], *line;
+	_cleanup_close_ int info = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = open(path, O_RDONLY | O_CLOEXEC);
+	n = info < 0 ? -1 : read(info, text, sizeof(text) - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	line = strstr(text, "memlock:");
+	return line ? strtoull(line + strlen("memlock:"), NULL, 10) : 0;
+}
+
+static int prog_info(const struct bpf_program *prog, struct bpf_prog_info *info)
+{
+	uint32_t len = sizeof(*info);
+
+	memset(info, 0, sizeof(*info));
+	if (bpf_program__fd(prog) < 0)
+		return -ENOENT;
+	return bpf_obj_get_info_by_fd(bpf_program__fd(prog), info, &len) < 0 ? -errno : 0;
+}
+
+void slot_read_cost(struct slot *s, bool maps)
+{
+	uint64_t run_ns = 0, runs = 0, bytes = 0;
+	struct bpf_prog_info info;
+	struct bpf_program *p;
+	struct bpf_map *m;
+
+	bpf_object__for_each_program(p, s->in.obj) {
+		if (prog_info(p, &info) < 0)
+			continue;
+		run_ns += info.run_time_ns;
+		runs += info.run_cnt;
+	}
+	s->run_ns = run_ns;
+	s->runs = runs;
+	if (!maps)
+		return;
+	bpf_object__for_each_map(m, s->in.obj)
+		if (bpf_map__fd(m) >= 0)
+			bytes += map_bytes(bpf_map__fd(m));
+	s->map_bytes = bytes;
+}
+
+/* Tells the growth of one counter since the last time. */
+static void tell(struct slot *s, const char *stage, uint64_t now, uint64_t *told, host_loss_fn fn, void *arg)
+{
+	const char *table = "";
+
+	if (now <= *told)
+		return;
+	for (unsigned int i = 0; s->plugin->tables && s->plugin->tables[i]; i++)
+		if (table_is_history(s->plugin->tables[i])) {
+			table = s->plugin->tables[i]->name;
+			break;
+		}
+	fn(arg, table, s->plugin->name, stage, now - *told);
+	*told = now;
+}
+
+static void slot_tell_losses(struct slot *s, host_loss_fn fn, void *arg)
+{
+	const struct instance_counters *c = &s->in.count;
+
+	tell(s, "ring_full", c->kernel[PLUGIN_STAT_RING_FULL], &s->told.ring_full, fn, arg);
+	tell(s, "map_full", c->kernel[PLUGIN_STAT_MAP_FULL], &s->told.map_full, fn, arg);
+	tell(s, "kernel_error", c->kernel[PLUGIN_STAT_ERROR], &s->told.error, fn, arg);
+	tell(s, "decode", c->decode_errors, &s->told.decode_errors, fn, arg);
+	tell(s, "no_memory", c->rows_lost, &s->told.rows_lost, fn, arg);
+}
+
+void host_account(struct host *h, host_loss_fn fn, void *arg)
+{
+	uint64_t run_ns = 0, bytes = 0;
+
+	for (unsigned int i = 0; i < h->nslots; i++) {
+		struct slot *s = &h->slots[i];
+
+		if (s->loaded) {
+			slot_read_counters(s);
+			slot_read_cost(s, !s->map_bytes || h->account_calls % MAP_BYTES_EVERY == 0);
+			slot_tell_losses(s, fn, arg);
+		}
+		run_ns += s->retired_run_ns + s->run_ns;
+		bytes += s->map_bytes;
+	}
+	h->account_calls++;
+	h->cost_run_ns = run_ns;
+	h->cost_map_bytes = bytes;
+}
+
+void host_cost(struct host *h, uint64_t *ret_run_ns, uint64_t *ret_map_bytes)
+{
+	*ret_run_ns = h->cost_run_ns;
+	*ret_map_bytes = h->cost_map_bytes;
+}
+
+/* "tp_btf/inet_sock_set_state" -> "tp_btf". */
+static void attach_kind(const char *section, char *dst, size_t cap)
+{
+	snprintf(dst, cap, "%.*s", (int)strcspn(section, "/"), section);
+}
+
+static bool prog_attached(const struct slot *s, const struct bpf_program *prog)
+{
+	for (int i = 0; i < s->skel->prog_cnt; i++) {
+		const struct bpf_prog_skeleton *ps =
+			(const struct bpf_prog_skeleton *)((const char *)s->skel->progs + (size_t)i * s->skel->prog_skel_sz);
+
+		if (*ps->prog == prog)
+			return *ps->link != NULL;
+	}
+	return false;
+}
+
+/* Appends the section once; a list that is full ends in "...". */
+static void add_hook(char *dst, size_t cap, const char *section)
+{
+	size_t len = strlen(dst);
+	const char *at = strstr(dst, section);
+	size_t n = strlen(section);
+
+	if (at && (at[n] == '\0' || at[n] == ',') && (at == dst || at[-1] == ' '))
+		return;
+	if (len + n + 7 >= cap) {
+		if (len < 3 || strcmp(dst + len - 3, "...") != 0)
+			snprintf(dst + len, cap - len, ", ...");
+		return;
+	}
+	snprintf(dst + len, cap - len, "%s%s", len ? ", " : "", section);
+}
+
+static void info_programs(struct slot *s, struct plugin_info *ret)
+{
+	struct bpf_program *p;
+
+	bpf_object__for_each_program(p, s->in.obj) {
+		const char *section = bpf_program__section_name(p);
+		struct plugin_program_info *pi;
+		struct bpf_prog_info info;
+
+		if (!bpf_program__autoload(p) || prog_info(p, &info) < 0)
+			continue;
+		add_hook(ret->hook, sizeof(ret->hook), section);
+		ret->run_count += info.run_cnt;
+		ret->run_time_ns += info.run_time_ns;
+		if (ret->nprograms == ARRAY_SIZE(ret->programs))
+			continue;
+		pi = &ret->programs[ret->nprograms++];
+		snprintf(pi->name, sizeof(pi->name), "%s", bpf_program__name(p));
+		snprintf(pi->section, sizeof(pi->section), "%s", section);
+		attach_kind(section, pi->attach, sizeof(pi->attach));
+		pi->attached = prog_attached(s, p);
+		pi->id = info.id;
+		pi->run_count = info.run_cnt;
+		pi->run_time_ns = info.run_time_ns;
+	}
+}
+
+static void info_options(const struct slot *s, struct plugin_info *ret)
+{
+	for (const struct opt *o = opt_set_table(s->opts); o->key; o++) {
+		const char *text = opt_text(s->opts, o->key);
+		struct plugin_option_info *oi;
+
+		if (strcmp(o->key, "enabled") == 0)
+			continue; /* the state says it */
+		if (ret->noptions == ARRAY_SIZE(ret->options))
+			break;
+		oi = &ret->options[ret->noptions++];
+		snprintf(oi->key, sizeof(oi->key), "%s", o->key);
+		snprintf(oi->type, sizeof(oi->type), "%s", opt_type_name(o->type));
+		snprintf(oi->value, sizeof(oi->value), "%s", text ? text : "");
+		snprintf(oi->def, sizeof(oi->def), "%s", o->def ? o->def : "");
+		snprintf(oi->origin, sizeof(oi->origin), "%s", opt_origin_name(opt_origin(s->opts, o->key)));
+		snprintf(oi->help, sizeof(oi->help), "%s", o->help);
+		oi->restart = o->restart;
+	}
+}
+
+void host_info(struct host *h, const struct plugin *p, struct plugin_info *ret)
+{
+	struct slot *s = NULL;
+
+	for (unsigned int i = 0; i < h->nslots; i++)
+		if (h->slots[i].plugin == p)
+			s = &h->slots[i];
+	memset(ret, 0, sizeof(*ret));
+	snprintf(ret->name, sizeof(ret->name), "%s", p->name);
+	snprintf(ret->help, sizeof(ret->help), "%s", p->help);
+	snprintf(ret->needs, sizeof(ret->needs), "%s", p->needs ? p->needs : "");
+	for (unsigned int i = 0; p->tables && p->tables[i] && ret->ntables < ARRAY_SIZE(ret->tables); i++)
+		snprintf(ret->tables[ret->ntables++], sizeof(ret->tables[0]), "%s", p->tables[i]->name);
+	ret->state = s->state;
+	snprintf(ret->reason, sizeof(ret->reason), "%s", s->reason);
+	ret->persisted = s->persisted;
+	ret->enabled_at_ns = s->enabled_at;
+	ret->disable_at_ns = s->disable_at;
+	snprintf(ret->etag, sizeof(ret->etag), "%s-%llu", p->name, (unsigned long long)s->generation);
+	info_options(s, ret);
+	if (!s->loaded)
+		return;
+	slot_read_counters(s);
+	slot_read_cost(s, true);
+	info_programs(s, ret);
+	ret->events = s->in.count.events;
+	ret->rows = s->in.count.rows;
+	ret->decode_errors = s->in.count.decode_errors;
+	ret->kernel_drops = s->in.count.kernel[PLUGIN_STAT_RING_FULL] + s->in.count.kernel[PLUGIN_STAT_MAP_FULL] +
+			    s->in.count.kernel[PLUGIN_STAT_ERROR];
+	ret->rows_dropped = s->in.count.rows_lost; /* what sinks refuse is added by whoever sees the bus */
+	ret->map_bytes = s->map_bytes;
+	ret->ring_bytes = s->ring_bytes;
+}
+
+int host_snapshot(struct host *h, const struct table *table, struct batch *batch)
+{
+	for (unsigned int i = 0; i < h->nslots; i++) {
+		struct slot *s = &h->slots[i];
+
+		for (unsigned int k = 0; s->plugin->tables && s->plugin->tables[k]; k++) {
+			if (s->plugin->tables[k] != table)
+				continue;
+			if (!s->loaded || !s->plugin->snapshot)
+				return 0;
+			return s->plugin->snapshot(&s->in, table, batch);
+		}
+	}
+	return -ENOENT;
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Shared by the host_*.c files alone. */
+#pragma once
+
+#include "daemon/hooks.h"
+#include "daemon/host.h"
+
+/* One per plugin of this build, running or not. */
+struct slot {
+	struct host *host;
+	const struct plugin *plugin;
+	enum plugin_state state;
+	char reason[256];
+	bool persisted; /* enabled by what the state directory holds */
+	bool loaded;
+	struct opt_set *opts; /* in force; of the next start while it doesn't run */
+	uint64_t enabled_at, disable_at; /* epoch */
+	uint64_t generation;             /* changes with every change: the etag */
+
+	struct instance in;
+	struct bpf_object_skeleton *skel;
+	struct ring_buffer *ring;
+	uint64_t ring_bytes;
+	unsigned int pass; /* samples of the present pass */
+	uint64_t pass_end;
+	sd_event_source *tick, *expire;
+
+	/* Since the daemon started, over all runs of the plugin. */
+	uint64_t retired_run_ns, retired_runs;
+	struct {
+		uint64_t ring_full, map_full, error, decode_errors, rows_lost;
+	} told; /* already in the table "loss"; of the present run */
+	uint64_t run_ns, runs, map_bytes; /* of the present run, measured each second */
+};
+
+struct host {
+	struct host_options o;
+	sd_event_source *drain;
+	unsigned int nslots;
+	unsigned int account_calls;
+	uint64_t cost_run_ns, cost_map_bytes;
+	struct slot slots[];
+};
+
+/* host_load.c: opens, loads and attaches; on failure everything is undone and err says why. */
+int slot_load(struct slot *s, struct err *err);
+void slot_unload(struct slot *s);
+
+/* host_run.c */
+int slot_ring_open(struct slot *s, struct err *err);
+/* Until empty or, if bounded, the limits of one pass. Returns whether more is waiting. */
+bool slot_drain(struct slot *s, bool bounded);
+int slot_tick_start(struct slot *s, struct err *err);
+void slot_tick_run(struct slot *s);
+int host_drain_start(struct host *h);
+void host_drain_update(struct host *h);
+
+/* host_info.c */
+void slot_read_counters(struct slot *s);
+void slot_read_cost(struct slot *s, bool maps);
+bool slot_is_running(const struct slot *s);

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+/* From a plugin's skeleton to attached programs, and back. */
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/macro.h"
+#include "daemon/host_internal.h"
+#include "daemon/libbpf_log.h"
+
+#define LOG_MODULE "host"
+#include "base/log.h"
+
+/* A page at least, and a power of two: what the kernel asks of a ring buffer. */
+static uint32_t ring_round(int64_t bytes)
+{
+	uint32_t size = (uint32_t)sysconf(_SC_PAGESIZE);
+
+	while ((int64_t)size < bytes && size < 1u << 30)
+		size <<= 1;
+	return size;
+}
+
+/* Offset of a variable of .rodata by the object's own BTF; negative if it has none. */
+static int rodata_offset(const struct bpf_object *obj, const char *variable)
+{
+	const struct btf *btf = bpf_object__btf(obj);
+	const struct btf_var_secinfo *var;
+	const struct btf_type *sec;
+	int id;
+
+	id = btf ? btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC) : -ENOENT;
+	if (id < 0)
+		return id;
+	sec = btf__type_by_id(btf, id);
+	var = btf_var_secinfos(sec);
+	for (unsigned int i = 0; i < btf_vlen(sec); i++, var++) {
+		const struct btf_type *t = btf__type_by_id(btf, var->type);
+
+		if (strcmp(btf__name_by_offset(btf, t->name_off), variable) == 0)
+			return (int)var->offset;
+	}
+	return -ENOENT;
+}
+
+/* The object's read-only data, still writable before the load. */
+static struct bpf_map *rodata_map(const struct bpf_object *obj)
+{
+	struct bpf_map *m;
+
+	bpf_object__for_each_map(m, obj) {
+		const char *name = bpf_map__name(m), *dot = strrchr(name, '.');
+
+		if (dot && strcmp(dot, ".rodata") == 0)
+			return m;
+	}
+	return NULL;
+}
+
+static int set_self_tgid(const struct slot *s, struct err *err)
+{
+	struct bpf_map *map = rodata_map(s->in.obj);
+	int off = rodata_offset(s->in.obj, "self_tgid");
+	size_t size = 0;
+	char *data;
+
+	data = map ? (char *)bpf_map__initial_value(map, &size) : NULL;
+	if (!data || off < 0 || (size_t)off + sizeof(uint32_t) > size)
+		return err_set(err, -EINVAL, "its BPF object has no variable self_tgid; does it include bpf/plugin.bpf.h?");
+	memcpy(data + off, &s->in.self_tgid, sizeof(uint32_t));
+	return 0;
+}
+
+static int size_ring(struct slot *s, struct err *err)
+{
+	struct bpf_map *events = bpf_object__find_map_by_name(s->in.obj, "events");
+	int r;
+
+	s->ring_bytes = ring_round(opt_i64(s->opts, "ring_size"));
+	if (!events)
+		return err_set(err, -EINVAL, "its BPF object has no map 'events'; does it include bpf/plugin.bpf.h?");
+	r = bpf_map__set_max_entries(events, (uint32_t)s->ring_bytes);
+	return r < 0 ? err_set(err, r, "cannot size its ring buffer: %s", strerror(-r)) : 0;
+}
+
+static int slot_open(struct slot *s, struct err *err)
+{
+	const struct plugin *p = s->plugin;
+	struct host *h = s->host;
+	struct instance *in = &s->in;
+	int r;
+
+	*in = (struct instance) {
+		.plugin = p,
+		.opts = s->opts,
+		.interval_ns = (uint64_t)opt_i64(s->opts, "interval"),
+		.enrich = h->o.enrich,
+		.enrich_ctx = h->o.enrich_ctx,
+		.publish = h->o.publish,
+		.publish_arg = h->o.ctx,
+		.self_cgroup_id = h->o.self_cgroup_id,
+		.self_tgid = h->o.self_tgid,
+	};
+	/* "interval" has a default for all plugins; one that nobody set gives way to the plugin's own. */
+	if (opt_origin(s->opts, "interval") == OPT_ORIGIN_DEFAULT && p->default_interval_ns)
+		in->interval_ns = p->default_interval_ns;
+	if (p->state_size && !(in->state = calloc(1, p->state_size)))
+		return err_set(err, -ENOMEM, "out of memory");
+	r = instance_out_new(in);
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	for (unsigned int i = 0; p->tables && p->tables[i]; i++)
+		if (table_is_history(p->tables[i]) && h->o.last_ts)
+			instance_seed_ts(in, i, h->o.last_ts(h->o.ctx, p->tables[i]));
+	in->skel = p->skel->open(&s->skel);
+	if (!in->skel)
+		return err_set(err, errno ? -errno : -EINVAL, "cannot open its BPF object: %s", strerror(errno));
+	in->obj = *s->skel->obj;
+	r = set_self_tgid(s, err);
+	return r < 0 ? r : size_ring(s, err);
+}
+
+static struct bpf_prog_skeleton *skel_prog(const struct bpf_object_skeleton *skel, int i)
+{
+	/* The library may know a larger entry than this build: its stride is the skeleton's own. */
+	return (struct bpf_prog_skeleton *)((char *)skel->progs + (size_t)i * skel->prog_skel_sz);
+}
+
+/* Iterators are read by the plugin, not attached at start; the rest that libbpf can't attach by itself says -EOPNOTSUPP. */
+static bool host_attaches(const struct bpf_program *prog)
+{
+	return bpf_program__autoload(prog) && bpf_program__autoattach(prog) &&
+	       bpf_program__expected_attach_type(prog) != BPF_TRACE_ITER;
+}
+
+static int slot_attach(struct slot *s, struct err *err)
+{
+	for (int i = 0; i < s->skel->prog_cnt; i++) {
+		struct bpf_prog_skeleton *ps = skel_prog(s->skel, i);
+		struct bpf_program *prog = *ps->prog;
+		struct bpf_link *link;
+		int r;
+
+		if (!host_attaches(prog) || *ps->link)
+			continue;
+		link = bpf_program__attach(prog);
+		r = link ? 0 : -errno;
+		if (r == -EOPNOTSUPP)
+			continue;
+		if (r < 0)
+			return err_set(err, r, "cannot attach %s (%s): %s", bpf_program__name(prog),
+				       bpf_program__section_name(prog), strerror(-r));
+		*ps->link = link;
+	}
+	return 0;
+}
+
+/* The program that failed last, if another can take its place. */
+static struct bpf_program *failed_program(const struct slot *s, bool attaching)
+{
+	const char *name = libbpf_log_program();
+	struct bpf_program *prog;
+
+	if (attaching) {
+		for (int i = 0; i < s->skel->prog_cnt; i++) {
+			struct bpf_prog_skeleton *ps = skel_prog(s->skel, i);
+
+			/* slot_attach goes in order: the first without a link is the one. */
+			if (host_attaches(*ps->prog) && !*ps->link)
+				return *ps->prog;
+		}
+		return NULL;
+	}
+	prog = name[0] ? bpf_object__find_program_by_name(s->in.obj, name) : NULL;
+	return prog;
+}
+
+static int load_error(const struct slot *s, int r, struct err *err)
+{
+	const char *lockdown = hooks_lockdown(), *prog = libbpf_log_program(), *why = libbpf_log_reason();
+
+	if (r == -EPERM || r == -EACCES)
+		if (!why[0])
+			return err_set(err, r, "the kernel refuses its programs (%s)%s%s: CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are needed",
+				       prog[0] ? prog : s->plugin->name, *lockdown ? "; " : "", lockdown);
+	return err_set(err, r, "cannot load %s: %s%s%s", prog[0] ? prog : "its BPF object", strerror(-r), why[0] ? ": " : "", why);
+}
+
+static void slot_close(struct slot *s)
+{
+	if (s->ring)
+		ring_buffer__free(s->ring);
+	s->ring = NULL;
+	if (s->in.skel)
+		s->plugin->skel->destroy(s->in.skel);
+	s->skel = NULL;
+	instance_out_free(&s->in);
+	free(s->in.state);
+	memset(&s->in, 0, sizeof(s->in));
+}
+
+/* One attempt with the programs that aren't banned; *retry: a program was banned, another may do. */
+static int slot_try(struct slot *s, struct hooks_banned *banned, bool *retry, struct err *err)
+{
+	char left_out[200] = "";
+	struct bpf_program *bad = NULL;
+	bool set_up = false;
+	int r;
+
+	*retry = false;
+	libbpf_log_begin();
+	r = slot_open(s, err);
+	if (r == 0 && s->plugin->setup) {
+		set_up = true;
+		r = s->plugin->setup(&s->in, err);
+	}
+	if (r == 0)
+		r = hooks_choose(s->in.obj, banned, left_out, sizeof(left_out), err);
+	if (r == 0) {
+		r = bpf_object__load_skeleton(s->skel);
+		if (r < 0) {
+			bad = failed_program(s, false);
+			load_error(s, r, err);
+		}
+	}
+	if (r == 0) {
+		set_up = true;
+		r = s->plugin->start ? s->plugin->start(&s->in, err) : 0;
+	}
+	if (r == 0)
+		r = slot_ring_open(s, err);
+	if (r == 0) {
+		r = slot_attach(s, err);
+		if (r < 0)
+			bad = failed_program(s, true);
+	}
+	if (r == 0) {
+		size_t len = strlen(s->in.degraded);
+
+		if (left_out[0])
+			snprintf(s->in.degraded + len, sizeof(s->in.degraded) - len, "%s%s", len ? "; " : "", left_out);
+		return 0;
+	}
+	if (bad && hooks_has_substitute(s->in.obj, bad))
+		*retry = hooks_ban(banned, bpf_program__name(bad));
+	if (set_up && s->plugin->stop)
+		s->plugin->stop(&s->in);
+	slot_close(s);
+	return r;
+}
+
+int slot_load(struct slot *s, struct err *err)
+{
+	struct hooks_banned banned = {0};
+	bool retry;
+	int r;
+
+	do {
+		r = slot_try(s, &banned, &retry, err);
+		if (r < 0 && retry)
+			log_info("plugin %s: %s, trying the next hook", s->plugin->name, err ? err->msg : "");
+	} while (r < 0 && retry);
+	if (r < 0)
+		return r;
+	r = slot_tick_start(s, err);
+	if (r < 0) {
+		if (s->plugin->stop)
+			s->plugin->stop(&s->in);
+		slot_close(s);
+		return r;
+	}
+	memset(&s->told, 0, sizeof(s->told));
+	s->run_ns = s->runs = s->map_bytes = 0;
+	s->loaded = true;
+	return 0;
+}
+
+static void slot_detach(struct slot *s)
+{
+	for (int i = 0; i < s->skel->prog_cnt; i++) {
+		struct bpf_prog_skeleton *ps = skel_prog(s->skel, i);
+
+		if (!host_attaches(*ps->prog) || !*ps->link)
+			continue;
+		if (bpf_link__destroy(*ps->link) < 0)
+			log_warn_errno(-errno, "plugin %s: cannot detach %s", s->plugin->name, bpf_program__name(*ps->prog));
+		*ps->link = NULL;
+	}
+}
+
+/*
+ * Detach, then read what is left in ring and maps: the last interval is published with its true length.
+ * What cgroup programs and iterators of the plugin see until destroy is its own to read in stop.
+ */
+void slot_unload(struct slot *s)
+{
+	if (!s->loaded)
+		return;
+	s->tick = sd_event_source_disable_unref(s->tick);
+	slot_detach(s);
+	slot_drain(s, false);
+	slot_tick_run(s);
+	slot_read_counters(s);
+	slot_read_cost(s, false);
+	s->retired_run_ns += s->run_ns;
+	s->retired_runs += s->runs;
+	s->run_ns = s->runs = s->map_bytes = 0;
+	if (s->plugin->stop)
+		s->plugin->stop(&s->in);
+	instance_flush(&s->in);
+	slot_close(s);
+	s->loaded = false;
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Reading ring buffers in bounded passes and ticking plugins at aligned times. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/host_internal.h"
+
+#define LOG_MODULE "host"
+#include "base/log.h"
+
+/* Kernel side never wakes us: events are at most that old when they are read. */
+#define DRAIN_INTERVAL_NS (100 * NSEC_PER_MSEC)
+/* One pass may not keep signals, timers and RPCs waiting for long; what is left is read in the next turn of the loop. */
+#define PASS_SAMPLES 8192
+#define PASS_NS (20 * NSEC_PER_MSEC)
+/* Reading the clock for every sample would cost more than the sample. */
+#define PASS_CLOCK_EVERY 64
+/* At unload the programs are detached, so the ring only holds what it had: samples are at least 8 bytes and a header of 8. */
+#define SAMPLE_MIN 16
+
+static int on_sample(void *ctx, void *data, size_t len)
+{
+	struct slot *s = ctx;
+
+	s->in.count.events++;
+	if (!s->plugin->event || s->plugin->event(&s->in, data, len) < 0)
+		s->in.count.decode_errors++;
+	s->pass++;
+	if (s->pass_end && (s->pass >= PASS_SAMPLES || (s->pass % PASS_CLOCK_EVERY == 0 && clock_mono_ns() >= s->pass_end)))
+		return -EAGAIN; /* libbpf has moved on behind this sample */
+	return 0;
+}
+
+int slot_ring_open(struct slot *s, struct err *err)
+{
+	int fd = bpf_object__find_map_fd_by_name(s->in.obj, "events");
+
+	if (fd < 0)
+		return err_set(err, fd, "its BPF object has no map 'events'");
+	s->ring = ring_buffer__new(fd, on_sample, s, NULL);
+	return s->ring ? 0 : err_set(err, -errno, "cannot map its ring buffer: %s", strerror(errno));
+}
+
+bool slot_drain(struct slot *s, bool bounded)
+{
+	uint64_t most = s->ring_bytes / SAMPLE_MIN;
+	int r;
+
+	s->pass = 0;
+	s->pass_end = bounded ? clock_mono_ns() + PASS_NS : 0;
+	do {
+		r = ring_buffer__consume(s->ring);
+	} while (!bounded && r > 0 && s->pass < most);
+	if (r < 0 && r != -EAGAIN && log_ratelimit("ring", 3))
+		log_warn_errno(r, "plugin %s: cannot read its ring buffer", s->plugin->name);
+	return r == -EAGAIN;
+}
+
+static int on_drain(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct host *h = arg;
+	uint64_t next = clock_mono_ns() + DRAIN_INTERVAL_NS;
+	bool more = false;
+
+	(void)usec;
+	for (unsigned int i = 0; i < h->nslots; i++) {
+		struct slot *s = &h->slots[i];
+
+		if (!s->loaded)
+			continue;
+		more |= slot_drain(s, true);
+		instance_flush(&s->in);
+	}
+	return sd_event_source_set_time(source, more ? 0 : next / NSEC_PER_USEC);
+}
+
+int host_drain_start(struct host *h)
+{
+	int r;
+
+	/* A tenth of the interval as slack lets the kernel join our wake-up with others'. */
+	r = sd_event_add_time(h->o.loop, &h->drain, CLOCK_MONOTONIC, 0, DRAIN_INTERVAL_NS / 10 / NSEC_PER_USEC, on_drain, h);
+	if (r < 0)
+		return r;
+	sd_event_source_set_description(h->drain, "drain");
+	return sd_event_source_set_enabled(h->drain, SD_EVENT_OFF);
+}
+
+/* Nothing to read, nothing to wake for. */
+void host_drain_update(struct host *h)
+{
+	int enabled = SD_EVENT_OFF, r;
+
+	for (unsigned int i = 0; i < h->nslots; i++)
+		if (h->slots[i].loaded)
+			enabled = SD_EVENT_ON;
+	r = sd_event_source_set_enabled(h->drain, enabled);
+	if (r < 0)
+		log_warn_errno(r, "cannot switch the timer that reads ring buffers");
+}
+
+/*
+ * Delay until the next multiple of the interval since the epoch. A timer of the real-time clock would sleep through a step back;
+ * this one is aimed anew each time. Waking a little early must not give two ticks for one boundary, hence the half.
+ */
+static uint64_t tick_delay(uint64_t interval)
+{
+	uint64_t delay = interval - clock_real_ns() % interval;
+
+	return delay < interval / 2 && delay < 50 * NSEC_PER_MSEC ? delay + interval : delay;
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *arg)
+{
+	struct slot *s = arg;
+	int r;
+
+	(void)usec;
+	slot_drain(s, true); /* closed connections of this interval belong into it */
+	slot_tick_run(s);
+	r = sd_event_source_set_time_relative(source, tick_delay(s->in.interval_ns) / NSEC_PER_USEC);
+	return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+int slot_tick_start(struct slot *s, struct err *err)
+{
+	uint64_t delay = tick_delay(s->in.interval_ns);
+	int r;
+
+	s->tick = sd_event_source_disable_unref(s->tick);
+	if (!s->plugin->tick)
+		return 0;
+	r = sd_event_add_time_relative(s->host->o.loop, &s->tick, CLOCK_BOOTTIME, delay / NSEC_PER_USEC, 1000, on_tick, s);
+	if (r < 0)
+		return err_set(err, r, "cannot set its timer: %s", strerror(-r));
+	sd_event_source_set_description(s->tick, s->plugin->name);
+	return 0;
+}
+
+void slot_tick_run(struct slot *s)
+{
+	int r;
+
+	if (s->plugin->tick) {
+		r = s->plugin->tick(&s->in, clock_real_ns());
+		if (r < 0 && log_ratelimit("tick", 3))
+			log_warn_errno(r, "plugin %s: its interval failed", s->plugin->name);
+	}
+	instance_flush(&s->in);
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Audit rows about Ringside itself: losses, decisions, events. Gathered and published on the loop thread. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/bus.h"
+#include "daemon/daemon.h"
+#include "daemon/host.h"
+#include "daemon/selftables.h"
+#include "governor/governor.h"
+#include "store/store.h"
+
+#define LOG_MODULE "daemon"
+#include "base/log.h"
+
+/* Few rows a second; a batch that is full is published and followed by another. */
+#define BATCH_ROWS 64
+
+int selftables_new(struct selftables **ret, struct daemon *d)
+{
+	const struct table *const tables[] = {&loss_table, &governor_decisions_table, &daemon_events_table};
+	struct selftables *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return -ENOMEM;
+	t->d = d;
+	for (size_t i = 0; i < SELF_HISTORY_MAX; i++)
+		t->out[i].table = tables[i];
+	*ret = t;
+	return 0;
+}
+
+void selftables_seed(struct selftables *t)
+{
+	for (size_t i = 0; i < SELF_HISTORY_MAX; i++)
+		t->out[i].last_ts = store_last_ts(t->d->store, t->out[i].table);
+}
+
+void selftables_free(struct selftables *t)
+{
+	if (!t)
+		return;
+	for (size_t i = 0; i < SELF_HISTORY_MAX; i++)
+		batch_unref(t->out[i].batch);
+	free(t->drops);
+	free(t);
+}
+
+static void flush_one(struct selftables *t, struct self_out *o)
+{
+	struct batch *b = TAKE_PTR(o->batch);
+
+	if (!b)
+		return;
+	batch_seal(b, &o->last_ts);
+	bus_publish(t->d->bus, b);
+}
+
+void selftables_flush(struct selftables *t)
+{
+	for (size_t i = 0; i < SELF_HISTORY_MAX; i++)
+		flush_one(t, &t->out[i]);
+}
+
+/* The next row, and the batch that it is in; NULL when out of memory. */
+static void *add_row(struct selftables *t, enum self_history which, struct batch **ret)
+{
+	struct self_out *o = &t->out[which];
+	void *row;
+
+	if (o->batch && o->batch->nrows == BATCH_ROWS)
+		flush_one(t, o);
+	if (!o->batch)
+		o->batch = batch_new(o->table, BATCH_ROWS);
+	row = o->batch ? batch_add(o->batch) : NULL;
+	if (!row) {
+		t->lost++; /* told with the next row that fits */
+		if (log_ratelimit("selftables", 1))
+			log_warn("out of memory for a row of %s, skipping", o->table->name);
+	}
+	*ret = o->batch;
+	return row;
+}
+
+static struct str text(struct batch *b, const char *s)
+{
+	return s && *s ? batch_str(b, s, strlen(s)) : (struct str) {0};
+}
+
+void selftables_event(struct selftables *t, const char *event, const char *subject, const char *detail, const char *actor)
+{
+	struct batch *b;
+	struct daemon_events_row *row = add_row(t, SELF_EVENTS, &b);
+
+	if (!row)
+		return;
+	row->ts = clock_real_ns();
+	row->event = text(b, event);
+	row->subject = text(b, subject);
+	row->detail = text(b, detail);
+	row->actor = text(b, actor);
+}
+
+struct event_mail {
+	struct selftables *t;
+	char event[64], subject[64], detail[256], actor[32];
+};
+
+static int take_event(void *arg)
+{
+	struct event_mail *m = arg;
+
+	selftables_event(m->t, m->event, m->subject, m->detail, m->actor);
+	free(m);
+	return 0;
+}
+
+void selftables_event_post(struct selftables *t, const char *event, const char *subject, const char *detail, const char *actor)
+{
+	struct event_mail *m = calloc(1, sizeof(*m));
+	int r = -ENOMEM;
+
+	if (m) {
+		m->t = t;
+		snprintf(m->event, sizeof(m->event), "%s", event ? event : "");
+		snprintf(m->subject, sizeof(m->subject), "%s", subject ? subject : "");
+		snprintf(m->detail, sizeof(m->detail), "%s", detail ? detail : "");
+		snprintf(m->actor, sizeof(m->actor), "%s", actor ? actor : "");
+		r = mailbox_post(t->d->mailbox, take_event, m);
+	}
+	if (r < 0) {
+		free(m);
+		if (log_ratelimit("event_post", 3))
+			log_warn_errno(r, "no audit row for %s", event);
+	}
+}
+
+struct decision_mail {
+	struct selftables *t;
+	struct governor_event event;
+};
+
+static int take_decision(void *arg)
+{
+	struct decision_mail *m = arg;
+	const struct governor_event *e = &m->event;
+	struct batch *b;
+	struct governor_decisions_row *row = add_row(m->t, SELF_DECISIONS, &b);
+
+	if (row) {
+		row->ts = e->ts;
+		row->from_state = text(b, governor_level_name(e->from));
+		row->to_state = text(b, governor_level_name(e->decision.level));
+		row->resource = text(b, resource_name(e->decision.resource));
+		row->message = text(b, e->text);
+		row->value = e->decision.value;
+		row->limit_value = e->decision.limit;
+		row->breach = e->decision.breach;
+	}
+	free(m);
+	return 0;
+}
+
+void selftables_decision_post(struct selftables *t, const struct governor_event *event)
+{
+	struct decision_mail *m = calloc(1, sizeof(*m));
+	int r = -ENOMEM;
+
+	if (m) {
+		m->t = t;
+		m->event = *event;
+		r = mailbox_post(t->d->mailbox, take_decision, m);
+	}
+	if (r < 0) {
+		free(m);
+		log_warn_errno(r, "no audit row for '%s'", event->text);
+	}
+}
+
+static void on_loss(void *arg, const char *table, const char *plugin, const char *stage, uint64_t lost)
+{
+	struct selftables *t = arg;
+	struct batch *b;
+	struct loss_row *row = add_row(t, SELF_LOSS, &b);
+
+	if (!row)
+		return;
+	row->ts = clock_real_ns();
+	row->table_name = text(b, table);
+	row->plugin = text(b, plugin);
+	row->stage = text(b, stage);
+	row->lost = lost;
+}
+
+/* What sinks refused, by table. A loss of loss rows would feed itself: it stays a number of the table "sinks". */
+static void sink_losses(struct selftables *t)
+{
+	size_t n = 0;
+
+	while (t->d->tables[n])
+		n++;
+	if (!t->drops)
+		t->drops = calloc(n, sizeof(*t->drops));
+	for (size_t i = 0; t->drops && i < n; i++) {
+		uint64_t now = bus_dropped(t->d->bus, t->d->tables[i]);
+
+		if (now <= t->drops[i] || t->d->tables[i] == &loss_table)
+			continue;
+		on_loss(t, t->d->tables[i]->name, "", "sink", now - t->drops[i]);
+		t->drops[i] = now;
+	}
+}
+
+void selftables_second(struct selftables *t)
+{
+	uint64_t run_ns, map_bytes;
+
+	host_account(t->d->host, on_loss, t);
+	host_cost(t->d->host, &run_ns, &map_bytes);
+	atomic_store(&t->d->bpf_run_ns, run_ns);
+	atomic_store(&t->d->bpf_map_bytes, map_bytes);
+	sink_losses(t);
+	if (t->lost) {
+		on_loss(t, daemon_events_table.name, "", "no_memory", t->lost);
+		t->lost = 0;
+	}
+	selftables_flush(t);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Rows of the tables about Ringside itself. */
+#pragma once
+
+#include <stdint.h>
+
+#include "bpf/table.h"
+
+struct plugins_row {
+	struct str name, reason, hook;
+	uint64_t enabled_at, disable_at, events, rows, kernel_drops, decode_errors, rows_dropped, run_count, run_time, map_bytes,
+		ring_bytes;
+	uint32_t programs;
+	uint8_t state; /* enum plugin_state - 1 */
+	uint8_t persisted;
+};
+
+struct plugin_cost_row {
+	struct str plugin, program, section;
+	uint64_t run_count, run_time;
+	double run_time_avg;
+	uint32_t prog_id;
+	uint8_t attached;
+};
+
+struct sinks_row {
+	struct str name, state;
+	uint64_t batches, rows, rows_dropped, bytes, errors;
+	uint32_t queue_len, queue_cap;
+};
+
+struct governor_row {
+	struct str resource, state, unit, scope, action, cgroup;
+	uint64_t usage, limit_value;
+};
+
+struct capabilities_row {
+	struct str name, detail;
+	uint8_t available;
+};
+
+struct segments_row {
+	struct str path;
+	uint64_t number, ts_min, ts_max, rows, bytes;
+	uint8_t ring, live;
+};
+
+struct loss_row {
+	uint64_t ts;
+	struct str table_name, plugin, stage;
+	uint64_t lost;
+};
+
+struct governor_decisions_row {
+	uint64_t ts;
+	struct str from_state, to_state, resource, message;
+	uint64_t value, limit_value;
+	uint8_t breach;
+};
+
+struct daemon_events_row {
+	uint64_t ts;
+	struct str event, subject, detail, actor;
+};
