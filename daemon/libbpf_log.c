@@ -63,7 +63,7 @@ __attribute__((format(printf, 2, 0))) static int on_print(enum libbpf_print_leve
 	_cleanup_free_ char *text = NULL;
 	int len;
 
-	if (level == LIBBPF_DEBUG && log_get_level() < LOG_LEVEL_DEBUG)
+	if (level == LIBBPF_DEBUG) /* thousands of lines a load, one per relocation */
 		return 0;
 	len = vasprintf(&text, fmt, ap);
 	if (len < 0) {
@@ -76,7 +76,7 @@ __attribute__((format(printf, 2, 0))) static int on_print(enum libbpf_print_leve
 	}
 	while (len && text[len - 1] == '\n')
 		text[--len] = '\0';
-	log_debug("%s", text);
+	log_debug("%s", strncmp(text, "libbpf: ", 8) == 0 ? text + 8 : text);
 	return len;
 }
 
