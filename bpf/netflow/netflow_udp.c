@@ -197,8 +197,13 @@ int netflow_udp_tick(struct instance *in)
 {
 	struct netflow *nf = netflow(in);
 	uint8_t turn = nf->skel->bss->udp_turn;
+	int map = bpf_map__fd(turn ? nf->skel->maps.udp_flows_1 : nf->skel->maps.udp_flows_0);
+	struct netflow_udp_key any;
 
 	nf->skel->bss->udp_turn = !turn;
+	/* Only what is added to an entry while that is deleted is lost; one made too late for this turn is read in the next but one. */
+	if (bpf_map_get_next_key(map, NULL, &any) == -ENOENT)
+		return 0;
 	wait_for_programs();
-	return drain(in, bpf_map__fd(turn ? nf->skel->maps.udp_flows_1 : nf->skel->maps.udp_flows_0));
+	return drain(in, map);
 }
