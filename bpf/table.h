@@ -102,9 +102,12 @@ struct table {
 };
 
 /* FIELD(row struct, member, repr, type, kind, unit, help, more designated initialisers...) */
-#define FIELD(st, m, r, t, k, u, h, ...)                                                                     \
+#define FIELD(st, m, r, t, k, u, h, ...) FIELD_OF(META, st, m, r, t, k, u, h, __VA_ARGS__)
+/* The same for what people typed or sent. */
+#define FIELD_CONTENT(st, m, r, t, k, u, h, ...) FIELD_OF(CONTENT, st, m, r, t, k, u, h, __VA_ARGS__)
+#define FIELD_OF(s, st, m, r, t, k, u, h, ...)                                                               \
 	{.name = #m, .type = COLUMN_##t, .repr = REPR_##r, .off = offsetof(struct st, m),                   \
-	 .size = sizeof(((struct st *)0)->m), .kind = KIND_##k, .sensitivity = SENSITIVITY_META, .unit = (u), \
+	 .size = sizeof(((struct st *)0)->m), .kind = KIND_##k, .sensitivity = SENSITIVITY_##s, .unit = (u), \
 	 .help = (h), __VA_ARGS__}
 #define TABLE(st, cl, nm, sum, flds)                                                                     \
 	{.name = (nm), .summary = (sum), .class = TABLE_##cl, .row_size = sizeof(struct st),           \

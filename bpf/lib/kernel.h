@@ -106,6 +106,10 @@ struct signal_struct {
 	struct tty_struct *tty;
 };
 
+struct mm_struct {
+	unsigned long start_code, end_code, start_data, end_data;
+};
+
 struct task_struct {
 	unsigned int flags;
 	int pid;
@@ -116,6 +120,7 @@ struct task_struct {
 	char comm[16];
 	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
+	struct mm_struct *mm;
 	kuid_t loginuid;
 	unsigned int sessionid;
 	struct css_set *cgroups;

@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The bash plugin: every line typed at an interactive bash, one row each, with what became of it. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <bpf/bpf.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "bpf/bash/bash.h"
+#include "bpf/bash.skel.h"
+#include "bpf/exe.h"
+#include "bpf/plugin.h"
+
+/* A command that ends within this time is told with its status; a longer one is told at once without. */
+#define WAIT_NS (500 * NSEC_PER_MSEC)
+#define TICK_NS (250 * NSEC_PER_MSEC)
+/* Looks for a bash that a package upgrade has put in the old one's place. */
+#define RESCAN_NS (10 * NSEC_PER_SEC)
+/* Lines waiting for their end: 4 MiB at most. More than that within half a second isn't typed by people; they go without. */
+#define PENDING_MAX 1024
+#define TARGETS_MAX 32
+#define LINKS_MAX (TARGETS_MAX * 2)
+
+struct bash_row {
+	uint64_t ts;
+	uint32_t pid, ppid, uid, loginuid, session_id;
+	struct str user;
+	char tty[BASH_TTY_SIZE];
+	struct str cwd, container_id, cmd;
+	uint16_t exit_status;
+	uint64_t duration;
+	uint8_t truncated;
+	struct str message;
+};
+
+static const struct field bash_fields[] = {
+	FIELD(bash_row, ts, U64, TIME, TAG, "ns", "when the line was entered"),
+	FIELD(bash_row, pid, U32, INT64, TAG, "", "process of the shell"),
+	FIELD(bash_row, ppid, U32, INT64, TAG, "", "its parent"),
+	FIELD(bash_row, uid, U32, INT64, TAG, "", "user of the shell"),
+	FIELD(bash_row, user, STR, TEXT, TAG, "", "its name in the shell's own passwd", .null = NULL_ZERO, .dict = true),
+	FIELD(bash_row, loginuid, U32, INT64, TAG, "", "user who logged in, whatever became of it by su or sudo",
+	      .null = NULL_MAX),
+	FIELD(bash_row, tty, CHARS, TEXT, TAG, "", "controlling terminal (pts/0)", .null = NULL_ZERO, .dict = true),
+	FIELD(bash_row, cwd, STR, TEXT, TAG, "", "working directory when the line was entered", .null = NULL_ZERO,
+	      .dict = true),
+	FIELD(bash_row, session_id, U32, INT64, TAG, "", "audit session", .null = NULL_MAX),
+	FIELD(bash_row, container_id, STR, TEXT, TAG, "", "container of the shell", .null = NULL_ZERO, .dict = true),
+	FIELD_CONTENT(bash_row, cmd, STR, TEXT, TAG, "", "the line"),
+	FIELD(bash_row, exit_status, U16, INT64, GAUGE, "", "$? at the next prompt; NULL: not over within half a second",
+	      .null = NULL_MAX),
+	FIELD(bash_row, duration, U64, INT64, GAUGE, "ns", "until the next prompt; NULL: not over within half a second",
+	      .null = NULL_MAX),
+	FIELD(bash_row, truncated, U8, BOOL, TAG, "", "the line was longer than 4 KiB"),
+	FIELD_CONTENT(bash_row, message, STR, TEXT, TAG, "", "time, pid, user and line in one text"),
+};
+
+static const struct table bash_table =
+	TABLE(bash_row, AUDIT, "bash", "Lines typed at interactive bash shells, one row a line", bash_fields);
+
+static const struct opt bash_options[] = {
+	{.key = "paths", .type = OPT_LIST, .def = "/bin/bash,/usr/bin/bash", .restart = true,
+	 .help = "bash executables to watch, separated by commas; paths of the same file count once"},
+	{},
+};
+
+/* A line that waits for the end of its command, in the order of entry. */
+struct pending {
+	struct pending *next;
+	uint64_t ts;         /* since the epoch */
+	uint64_t expires_ns; /* boot time */
+	uint64_t boot_ns, duration;
+	bool over;
+	uint16_t exit_status;
+	uint32_t pid, ppid, uid, loginuid, session_id;
+	char tty[BASH_TTY_SIZE], container_id[65], user[64];
+	bool truncated;
+	size_t cwd_len, len;
+	char text[]; /* cwd, then the line */
+};
+
+/* A file with probes in it: /bin/bash and /usr/bin/bash, or an old and a new one, may be the same. */
+struct target {
+	dev_t dev;
+	ino_t ino;
+};
+
+struct bash_state {
+	struct pending *head, **tail;
+	unsigned int npending;
+	struct target targets[TARGETS_MAX];
+	unsigned int ntargets;
+	struct bpf_link *links[LINKS_MAX];
+	unsigned int nlinks;
+	unsigned int nshells;
+	uint64_t rescan_ns; /* boot time of the next */
+};
+
+static bool target_known(const struct bash_state *st, dev_t dev, ino_t ino)
+{
+	for (unsigned int i = 0; i < st->ntargets; i++)
+		if (st->targets[i].dev == dev && st->targets[i].ino == ino)
+			return true;
+	return false;
+}
+
+static int attach_error(int r, const char *path, struct err *err)
+{
+	if (r == -EPERM || r == -EACCES)
+		return err_set(err, r, "the kernel refuses a uprobe in '%s': CAP_PERFMON (or CAP_SYS_ADMIN) is missing", path);
+	if (r == -ENOENT || r == -EOPNOTSUPP)
+		return err_set(err, -EOPNOTSUPP, "no uprobe in '%s': this kernel lacks CONFIG_UPROBE_EVENTS", path);
+	return err_set(err, r, "no uprobe in '%s': %s", path, strerror(-r));
+}
+
+static int attach(struct bash_state *st, struct bpf_program *prog, bool at_return, const char *path, uint64_t offset,
+		  struct err *err)
+{
+	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = at_return);
+	struct bpf_link *link;
+
+	if (st->nlinks == LINKS_MAX)
+		return err_set(err, -ENOBUFS, "more than %d probes", LINKS_MAX);
+	link = bpf_program__attach_uprobe_opts(prog, -1, path, offset, &opts);
+	if (!link)
+		return attach_error(-errno, path, err);
+	st->links[st->nlinks++] = link;
+	return 0;
+}
+
+/* Both probes in one file, or none. */
+static int attach_pair(struct instance *in, const struct exe *x, const char *path, bool library, struct err *err)
+{
+	struct bash_bpf *skel = in->skel;
+	struct bash_state *st = in->state;
+	uint64_t offset = exe_offset(x, exe_symbol(x, "readline"));
+	int r;
+
+	if (!offset)
+		return err_set(err, -ENOENT, "'%s' has no function readline", path);
+	if (target_known(st, exe_dev(x), exe_ino(x)))
+		return 0;
+	if (st->ntargets == TARGETS_MAX)
+		return err_set(err, -ENOBUFS, "more than %d files to watch", TARGETS_MAX);
+	/* Prompts first: a line whose end would be missed must not be seen. */
+	r = attach(st, skel->progs.bash_prompt, false, path, offset, err);
+	if (r < 0)
+		return r;
+	r = attach(st, library ? skel->progs.library_line : skel->progs.bash_line, true, path, offset, err);
+	if (r < 0) {
+		bpf_link__destroy(st->links[--st->nlinks]);
+		return r;
+	}
+	st->targets[st->ntargets++] = (struct target){exe_dev(x), exe_ino(x)};
+	return 0;
+}
+
+static int64_t distance(const struct exe *x, const struct exe_layout *l, const char *symbol)
+{
+	uint64_t addr = exe_symbol(x, symbol);
+
+	return addr ? (int64_t)(addr - l->start_code) : 0;
+}
+
+/* Tells the kernel half how to know this bash in memory and where its variables are. */
+static int describe_shell(struct instance *in, const struct exe *x, const char *path, struct err *err)
+{
+	struct bash_bpf *skel = in->skel;
+	struct exe_layout l;
+	int r;
+
+	exe_layout(x, &l);
+	struct bash_layout key = {
+		.code_size = l.end_code - l.start_code,
+		.data_start = l.start_data - l.start_code,
+		.data_end = l.end_data - l.start_code,
+	};
+	struct bash_symbols symbols = {
+		.last_command_exit_value = distance(x, &l, "last_command_exit_value"),
+		.executing = distance(x, &l, "executing"),
+		.current_prompt_string = distance(x, &l, "current_prompt_string"),
+		.ps2_prompt = distance(x, &l, "ps2_prompt"),
+		.cwd = distance(x, &l, "the_current_working_directory"),
+	};
+
+	r = bpf_map_update_elem(bpf_map__fd(skel->maps.shells), &key, &symbols, BPF_ANY);
+	if (r < 0)
+		return err_set(err, -errno, "cannot tell the kernel about '%s': %s", path, strerror(errno));
+	if (!symbols.last_command_exit_value)
+		snprintf(in->degraded, sizeof(in->degraded), "'%.128s' exports no last_command_exit_value: no exit status",
+			 path);
+	return 0;
+}
+
+static int watch_shell(struct instance *in, const char *path, struct err *err)
+{
+	_cleanup_(exe_closep) struct exe *shell = NULL, *library = NULL;
+	struct bash_state *st = in->state;
+	const char *needed;
+	char where[256];
+	int r;
+
+	r = exe_open(&shell, path, err);
+	if (r < 0)
+		return r;
+	if (target_known(st, exe_dev(shell), exe_ino(shell)))
+		return 0;
+	r = describe_shell(in, shell, path, err);
+	if (r < 0)
+		return r;
+	needed = exe_needs(shell, "libreadline.so");
+	if (!needed) {
+		r = attach_pair(in, shell, path, false, err);
+	} else {
+		r = exe_open_library(&library, needed, where, sizeof(where), err);
+		if (!r)
+			r = attach_pair(in, library, where, true, err);
+		/* The probes are in the library; the shell is remembered all the same, so that it isn't read again. */
+		if (!r && st->ntargets < TARGETS_MAX)
+			st->targets[st->ntargets++] = (struct target){exe_dev(shell), exe_ino(shell)};
+	}
+	if (!r)
+		st->nshells++;
+	return r;
+}
+
+/* Every path that isn't watched yet; err: why the last one that failed did. */
+static int watch_shells(struct instance *in, struct err *err)
+{
+	const char *path;
+	int r, failed = 0;
+
+	for (size_t i = 0; (path = opt_item(in->opts, "paths", i)); i++) {
+		r = watch_shell(in, path, err);
+		if (r < 0)
+			failed = r;
+	}
+	return failed;
+}
+
+static int bash_start(struct instance *in, struct err *err)
+{
+	struct bash_state *st = in->state;
+	struct err why = {};
+	int r;
+
+	st->tail = &st->head;
+	st->rescan_ns = clock_boot_ns() + RESCAN_NS;
+	r = watch_shells(in, &why);
+	if (st->nshells) {
+		if (r < 0)
+			snprintf(in->degraded, sizeof(in->degraded), "%.200s", why.msg);
+		return 0;
+	}
+	if (!r)
+		return err_set(err, -EINVAL, "option paths is empty: name a bash");
+	return err_set(err, r, "no bash to watch: %.200s; set the option paths", why.msg);
+}
+
+/* "pts0" as people know it; other terminals are named as in /dev. */
+static void tty_name(char dst[static BASH_TTY_SIZE], const char *tty)
+{
+	if (!strncmp(tty, "pts", 3) && tty[3] >= '0' && tty[3] <= '9')
+		snprintf(dst, BASH_TTY_SIZE, "pts/%.*s", BASH_TTY_SIZE - 5, tty + 3);
+	else
+		snprintf(dst, BASH_TTY_SIZE, "%.*s", BASH_TTY_SIZE - 1, tty);
+}
+
+static void add_message(struct instance *in, struct bash_row *row, const struct pending *p)
+{
+	char message[BASH_LINE_MAX + 256], when[40], uid[16];
+	int n;
+
+	snprintf(uid, sizeof(uid), "%u", p->uid);
+	n = snprintf(message, sizeof(message), "%s pid:`%u` user:`%s` cmd:`%.*s`", clock_format_rfc3339(when, p->ts),
+		     p->pid, p->user[0] ? p->user : uid, (int)p->len, p->text + p->cwd_len);
+	row->message = instance_str(in, 0, message, n);
+}
+
+static void emit(struct instance *in, const struct pending *p)
+{
+	struct bash_row *row = instance_row(in, 0);
+
+	if (!row)
+		return;
+	row->ts = p->ts;
+	row->pid = p->pid;
+	row->ppid = p->ppid;
+	row->uid = p->uid;
+	row->loginuid = p->loginuid;
+	row->session_id = p->session_id;
+	memcpy(row->tty, p->tty, sizeof(row->tty));
+	row->user = instance_str(in, 0, p->user, strlen(p->user));
+	row->cwd = instance_str(in, 0, p->text, p->cwd_len);
+	row->container_id = instance_str(in, 0, p->container_id, strlen(p->container_id));
+	row->cmd = instance_str(in, 0, p->text + p->cwd_len, p->len);
+	row->truncated = p->truncated;
+	row->exit_status = p->exit_status;
+	row->duration = p->duration;
+	add_message(in, row, p);
+}
+
+static void emit_head(struct instance *in)
+{
+	struct bash_state *st = in->state;
+	struct pending *p = st->head;
+
+	emit(in, p);
+	st->head = p->next;
+	if (!st->head)
+		st->tail = &st->head;
+	st->npending--;
+	free(p);
+}
+
+/* In the order of entry: a line that is over waits for those before it, half a second at most. */
+static void emit_ready(struct instance *in, uint64_t boot_now)
+{
+	struct bash_state *st = in->state;
+
+	while (st->head && (st->head->over || boot_now >= st->head->expires_ns))
+		emit_head(in);
+}
+
+/* The last line of that shell that isn't over. */
+static struct pending *pending_of(const struct bash_state *st, uint32_t pid)
+{
+	struct pending *found = NULL;
+
+	for (struct pending *p = st->head; p; p = p->next)
+		if (p->pid == pid && !p->over)
+			found = p;
+	return found;
+}
+
+static int on_prompt(struct instance *in, const struct bash_prompt *e)
+{
+	struct pending *p = pending_of(in->state, e->pid);
+
+	if (!p)
+		return 0;
+	p->over = true;
+	/* A line of an unfinished command has run nothing. */
+	if (!e->continuation) {
+		p->duration = e->boot_ns > p->boot_ns ? e->boot_ns - p->boot_ns : 0;
+		if (e->status != BASH_NO_STATUS)
+			p->exit_status = e->status & 0xff;
+	}
+	emit_ready(in, clock_boot_ns());
+	return 0;
+}
+
+/* For a bash that doesn't export its own: where the process is now. */
+static size_t cwd_of(uint32_t pid, char *dst, size_t cap)
+{
+	char link[32];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/%u/cwd", pid);
+	n = readlink(link, dst, cap);
+	return n > 0 && (size_t)n < cap ? n : 0;
+}
+
+static bool is_blank(const char *text, size_t len)
+{
+	while (len && (text[len - 1] == ' ' || text[len - 1] == '\t'))
+		len--;
+	return !len;
+}
+
+/* At most this many bytes, without half a character at the end. */
+static size_t cut_text(const char *text, size_t len)
+{
+	if (len <= BASH_LINE_MAX)
+		return len;
+	len = BASH_LINE_MAX;
+	for (int back = 0; back < 3 && len && ((unsigned char)text[len] & 0xc0) == 0x80; back++)
+		len--;
+	return len;
+}
+
+static struct pending *pending_new(const struct instance *in, const struct bash_line *e)
+{
+	char cwd[4096];
+	const char *from = e->cwd_len ? e->cwd : cwd;
+	size_t cwd_len = e->cwd_len ? e->cwd_len : cwd_of(e->pid, cwd, sizeof(cwd));
+	size_t len = cut_text(e->text, e->len);
+	struct pending *p = calloc(1, sizeof(*p) + cwd_len + len);
+
+	if (!p)
+		return NULL;
+	p->boot_ns = e->boot_ns;
+	p->ts = clock_boot_to_real(e->boot_ns);
+	p->expires_ns = e->boot_ns + WAIT_NS;
+	p->pid = e->pid;
+	p->ppid = e->ppid;
+	p->uid = e->uid;
+	p->loginuid = e->loginuid;
+	p->session_id = e->session_id;
+	p->exit_status = UINT16_MAX;
+	p->duration = UINT64_MAX;
+	p->truncated = e->len > BASH_LINE_MAX;
+	tty_name(p->tty, e->tty);
+	/* Looked up now: in half a second the shell may be gone. */
+	snprintf(p->container_id, sizeof(p->container_id), "%s", in->enrich->container_id(in->enrich_ctx, e->cgroup_id));
+	snprintf(p->user, sizeof(p->user), "%s", in->enrich->user_name(in->enrich_ctx, e->pid, e->uid));
+	p->cwd_len = cwd_len;
+	p->len = len;
+	memcpy(p->text, from, cwd_len);
+	memcpy(p->text + cwd_len, e->text, len);
+	return p;
+}
+
+static int on_line(struct instance *in, const struct bash_line *e)
+{
+	struct bash_state *st = in->state;
+	struct pending *p;
+
+	if (!e->len || e->len >= sizeof(e->text) || e->cwd_len >= sizeof(e->cwd))
+		return -EBADMSG;
+	if (is_blank(e->text, e->len))
+		return 0;
+	/* The prompt between them was lost: what became of the line before stays unknown. */
+	p = pending_of(st, e->pid);
+	if (p)
+		p->over = true;
+	p = pending_new(in, e);
+	if (!p) {
+		in->count.rows_lost++;
+		return 0;
+	}
+	if (st->npending == PENDING_MAX)
+		emit_head(in);
+	*st->tail = p;
+	st->tail = &p->next;
+	st->npending++;
+	emit_ready(in, clock_boot_ns());
+	return 0;
+}
+
+static int bash_event(struct instance *in, const void *ev, size_t len)
+{
+	uint32_t kind;
+
+	if (len < sizeof(kind))
+		return -EBADMSG;
+	memcpy(&kind, ev, sizeof(kind));
+	/* The kernel rounds samples up to eight bytes; both structs are multiples of that. */
+	if (kind == BASH_EVENT_LINE && len == sizeof(struct bash_line))
+		return on_line(in, ev);
+	if (kind == BASH_EVENT_PROMPT && len == sizeof(struct bash_prompt))
+		return on_prompt(in, ev);
+	return -EBADMSG;
+}
+
+static int bash_tick(struct instance *in, uint64_t now_ns)
+{
+	struct bash_state *st = in->state;
+	uint64_t now = clock_boot_ns();
+	struct err err = {};
+
+	(void)now_ns;
+	emit_ready(in, now);
+	if (now < st->rescan_ns)
+		return 0;
+	st->rescan_ns = now + RESCAN_NS;
+	if (watch_shells(in, &err) < 0 && log_ratelimit("bash rescan", 1))
+		log_line(LOG_LEVEL_DEBUG, "bash", "%s, skipping", err.msg);
+	return 0;
+}
+
+static void bash_stop(struct instance *in)
+{
+	struct bash_state *st = in->state;
+
+	while (st->nlinks)
+		bpf_link__destroy(st->links[--st->nlinks]);
+	while (st->head)
+		emit_head(in);
+}
+
+PLUGIN(bash, .help = "Lines typed at interactive bash shells, with user, terminal, directory and exit status",
+       .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON, and a bash executable at one of the option's paths",
+       TABLES(&bash_table), .options = bash_options, .state_size = sizeof(struct bash_state),
+       .default_interval_ns = TICK_NS, .start = bash_start, .event = bash_event, .tick = bash_tick, .stop = bash_stop);

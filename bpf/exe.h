@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a plugin must know of an executable or library to put uprobes into it. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/* An ELF file of this machine, open for reading. Any thread, one at a time. */
+struct exe;
+
+/* -ENOENT, -EACCES ...: cannot be opened; -ENOEXEC: not an ELF executable or library of this machine. */
+int exe_open(struct exe **ret, const char *path, struct err *err);
+void exe_close(struct exe *x);
+DEFINE_CLEANUP(struct exe *, exe_close)
+
+/* Which file this is, whatever the path. */
+dev_t exe_dev(const struct exe *x);
+ino_t exe_ino(const struct exe *x);
+
+/* The address that the file gives to a symbol of its dynamic symbol table; 0: not there. */
+uint64_t exe_symbol(const struct exe *x, const char *name);
+/* Where in the file the code at that address is: what a uprobe wants; 0: no code there. */
+uint64_t exe_offset(const struct exe *x, uint64_t addr);
+/* The needed library whose name begins with prefix, as in DT_NEEDED ("libreadline.so.8"); NULL: none. Valid until close. */
+const char *exe_needs(const struct exe *x, const char *prefix);
+
+/*
+ * What the kernel will have in mm_struct (fs/binfmt_elf.c), less the load bias: the distances from start_code tell one
+ * executable from another, and start_code leads to its variables.
+ */
+struct exe_layout {
+	uint64_t start_code, end_code, start_data, end_data;
+};
+
+void exe_layout(const struct exe *x, struct exe_layout *ret);
+
+/* Looks for a library where this distribution keeps them; -ENOENT names the folders. */
+int exe_open_library(struct exe **ret, const char *soname, char *path, size_t cap, struct err *err);
