@@ -107,7 +107,8 @@ static int dict_add(struct dict *d, enum dict_kind kind, const void *key, uint32
 		return -ENOMEM;
 	if ((d->nkeys + 1) * 2 > d->slots_cap && grow_slots(d) < 0)
 		return -ENOMEM;
-	memcpy(d->bytes + d->nbytes, key, len);
+	if (len)
+		memcpy(d->bytes + d->nbytes, key, len);
 	d->keys[d->nkeys++] = (struct dict_key){.id = id, .off = d->nbytes, .len = (uint8_t)len, .kind = kind};
 	d->nbytes += len;
 	slot_put(d->slots, d->slots_cap, hash, d->nkeys);
@@ -127,7 +128,7 @@ static uint32_t dict_id(struct dict *d, enum dict_kind kind, const void *key, ui
 		if (slot->hash != hash)
 			continue;
 		k = &d->keys[slot->key - 1];
-		if (k->len == len && k->kind == kind && !memcmp(d->bytes + k->off, key, len))
+		if (k->len == len && k->kind == kind && (!len || !memcmp(d->bytes + k->off, key, len)))
 			return k->id;
 	}
 	if (dict_add(d, kind, key, len, hash, d->last_id + 1) < 0) {
