@@ -3,6 +3,7 @@
 #include "clients/ringside/cli.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "clients/ringside/text.h"
 
 static volatile sig_atomic_t caught;
+static pthread_t main_thread;
 
 /* Texts of the daemon hold names that others chose: nothing in them may act on a terminal. */
 static _printf_(2, 0) void print_safe(const char *prefix, const char *fmt, va_list ap)
@@ -96,9 +98,12 @@ int cli_out_done(struct out *o, int code)
 	return code;
 }
 
+/* The kernel picks any thread, gRPC's too; the read that has to come back is in the main one. */
 static void on_signal(int sig)
 {
 	caught = sig;
+	if (!pthread_equal(pthread_self(), main_thread))
+		pthread_kill(main_thread, sig);
 }
 
 bool cli_interrupted(void)
@@ -116,6 +121,7 @@ void cli_catch_interrupts(void)
 	/* No SA_RESTART: a read of the terminal must come back. */
 	struct sigaction sa = {.sa_handler = on_signal};
 
+	main_thread = pthread_self();
 	sigemptyset(&sa.sa_mask);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);

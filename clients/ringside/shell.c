@@ -4,9 +4,13 @@
 #include <fcntl.h>
 #include <histedit.h>
 #include <locale.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <wchar.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -41,6 +45,44 @@ static char *prompt(EditLine *el)
 
 	el_get(el, EL_CLIENTDATA, &sh);
 	return sh && sh->more ? (char *)"     ...> " : (char *)"ringside> ";
+}
+
+/*
+ * libedit's own reader tries again after the first EINTR, so that Ctrl-C would be seen at the next key only. Here the signal is
+ * blocked but while we wait: it cannot slip in between the check and the wait.
+ */
+static int read_char(EditLine *el _unused_, wchar_t *ret)
+{
+	struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+	mbstate_t state = {0};
+	sigset_t interrupts, before;
+	int r = 0;
+
+	sigemptyset(&interrupts);
+	sigaddset(&interrupts, SIGINT);
+	sigaddset(&interrupts, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, &interrupts, &before);
+	while (r == 0) {
+		char byte;
+
+		if (cli_interrupted()) {
+			errno = EINTR;
+			r = -1;
+		} else if (ppoll(&in, 1, NULL, &before) < 0) {
+			r = errno == EINTR ? 0 : -1;
+		} else if (read(STDIN_FILENO, &byte, 1) != 1) {
+			break; /* the end of input */
+		} else {
+			size_t n = mbrtowc(ret, &byte, 1, &state);
+
+			if (n == (size_t)-1)
+				state = (mbstate_t){0}; /* broken: dropped, the next byte starts anew */
+			else if (n != (size_t)-2)
+				r = 1;
+		}
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
 }
 
 static int add_word(struct shell *sh, const char *word)
@@ -183,7 +225,9 @@ static int shell_open(struct shell *sh)
 	el_set(sh->el, EL_PROMPT, prompt);
 	el_set(sh->el, EL_EDITOR, "emacs");
 	el_set(sh->el, EL_HIST, history, sh->history);
-	el_set(sh->el, EL_ADDFN, "rs-complete", "complete a name", complete);
+	/* The wide form, because libedit never frees the copies that the other one makes. */
+	el_wset(sh->el, EL_ADDFN, L"rs-complete", L"complete a name", complete);
+	el_set(sh->el, EL_GETCFN, read_char);
 	el_set(sh->el, EL_BIND, "^I", "rs-complete", NULL);
 	el_set(sh->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
 	el_source(sh->el, NULL); /* ~/.editrc */
@@ -328,7 +372,7 @@ int shell_run(struct sql_session *s)
 		int count = 0;
 		const char *line;
 
-		errno = 0;
+		el_resize(sh.el);
 		line = el_gets(sh.el, &count);
 		if (!line && cli_interrupted()) {
 			cli_clear_interrupt();

@@ -131,7 +131,14 @@ int sql_run(struct sql_session *s, const char *text, size_t len)
 
 	if (r)
 		return r;
-	while (len && (text[len - 1] == ';' || text[len - 1] == '\n' || text[len - 1] == ' '))
+	if (memchr(text, 0, len))
+		return cli_fail(CLI_REFUSED, "the statement holds a NUL byte");
+	for (; len && strchr(" \t\r\n", *text); len--)
+		text++;
+	for (; len && strchr(" \t\r\n", text[len - 1]); len--)
+		;
+	/* The server takes one statement; a semicolon in a comment at the end isn't its end. */
+	if (len && sql_statement_end(text, len) == len)
 		len--;
 	sql = strndup(text, len);
 	if (!sql)
