@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The worker's view of the ring: segments attached and held, one view per history table that is read. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/macro.h"
+#include "store/query_worker.h"
+
+/* A reader that finds the WAL index in the middle of a change tries again at once; it lasts microseconds. */
+#define BEGIN_TRIES 20
+
+/*
+ * SQL has no escapes inside identifiers, so a statement that reads a table holds its name as it is. What it doesn't name
+ * isn't attached: "SELECT 1" and queries of live tables open no file.
+ */
+static bool sql_names(const struct query_session *s, const char *name)
+{
+	return strcasestr(s->req.sql, name);
+}
+
+static bool sql_names_history(const struct query_session *s)
+{
+	for (uint32_t i = 0; i < s->req.ntables; i++)
+		if (table_is_history(s->req.tables[i]) && sql_names(s, s->req.tables[i]->name))
+			return true;
+	return false;
+}
+
+/*
+ * What a view must hold. The authorizer tells of columns by name and of those behind "*", but not of those that a join
+ * matches by USING or NATURAL: these stand in the text, or may be any.
+ */
+static void wanted_columns(const struct query_session *s, uint32_t table, struct column_set *ret)
+{
+	const struct table *t = s->req.tables[table];
+	bool all = sql_names(s, "NATURAL");
+
+	*ret = s->reads.columns[table];
+	for (uint32_t i = 0; i < t->nfields; i++)
+		if (all || sql_names(s, t->fields[i].name))
+			column_set_add(ret, i);
+}
+
+static int attach_all(struct query_session *s, struct err *err)
+{
+	unsigned int kept = 0;
+	int n = schema_list(s->req.ring_dir, s->segments, SCHEMA_MAX_SEGMENTS, err);
+
+	if (n == -ENOENT)
+		return 0; /* nothing was ever stored: the tables are empty */
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		struct err why = {0};
+		int r = schema_attach(s->db, &s->segments[i], &why);
+
+		if (r == -ENOMEM)
+			return err_set(err, r, "%s", why.msg);
+		if (r < 0) {
+			/* Evicted between the listing and now is the ring at work; anything else the answer lacks. */
+			if (r != -ENOENT) {
+				err_prefix(&why, "queries go on without a segment");
+				query_io_note(s, why.msg);
+			}
+			continue;
+		}
+		s->segments[kept++] = s->segments[i];
+	}
+	s->nsegments = kept;
+	return 0;
+}
+
+static int exec(sqlite3 *db, const char *sql)
+{
+	return sqlite3_exec(db, sql, NULL, NULL, NULL);
+}
+
+/*
+ * One deferred transaction over all: a first read in each segment takes its snapshot and its locks, opens -wal and -shm
+ * and maps them. After that a statement needs no file system and no lock.
+ */
+static int begin(struct query_session *s, struct err *err)
+{
+	int rc = exec(s->db, "BEGIN");
+
+	for (unsigned int i = 0; i < s->nsegments && rc == SQLITE_OK; i++) {
+		char sql[96];
+
+		snprintf(sql, sizeof(sql), "SELECT count(*) FROM \"%s\".segment_tables", s->segments[i].schema);
+		for (int tries = 0; tries < BEGIN_TRIES; tries++) {
+			rc = exec(s->db, sql);
+			if (rc == SQLITE_OK)
+				break;
+			if ((rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_READONLY)
+				break;
+			sqlite3_sleep(1);
+		}
+	}
+	if (rc != SQLITE_OK)
+		return err_set(err, -EIO, "cannot begin to read the ring: %s", sqlite3_errmsg(s->db));
+	return 0;
+}
+
+int query_history_open(struct query_session *s, struct err *err)
+{
+	int r;
+
+	if (!sql_names_history(s))
+		return 0;
+	r = attach_all(s, err);
+	if (r < 0)
+		return r;
+	return s->nsegments ? begin(s, err) : 0;
+}
+
+static int view(struct query_session *s, uint32_t table, struct err *err)
+{
+	const struct table *t = s->req.tables[table];
+	struct schema_arm arms[SCHEMA_MAX_SEGMENTS] = {0};
+	struct column_set wanted;
+	_cleanup_buf_ struct buf sql = {0};
+	unsigned int narms = 0;
+	int r;
+
+	for (unsigned int i = 0; i < s->nsegments; i++) {
+		struct segment_table info = {0};
+
+		if (s->segments[i].ring != schema_ring(t))
+			continue;
+		r = schema_read_table(s->db, s->segments[i].schema, t, &info, err);
+		if (r < 0)
+			return r;
+		arms[narms++] = (struct schema_arm){.schema = s->segments[i].schema, .columns = info.columns};
+	}
+	wanted_columns(s, table, &wanted);
+	schema_view_sql(&sql, t, arms, narms, &wanted);
+	if (buf_status(&sql) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (exec(s->db, sql.data) != SQLITE_OK)
+		return err_set(err, -EIO, "cannot make the view of table %s: %s", t->name, sqlite3_errmsg(s->db));
+	return 0;
+}
+
+int query_history_views(struct query_session *s, struct err *err)
+{
+	for (uint32_t i = 0; i < s->req.ntables; i++) {
+		int r;
+
+		/* Every table that is named: without the view the name would mean that of the first segment. */
+		if (!table_is_history(s->req.tables[i]) || !sql_names(s, s->req.tables[i]->name))
+			continue;
+		r = view(s, i, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* SELECT sum(lost) of the table "loss" in one segment, from since on. 0 if it isn't there. */
+static uint64_t recorded_loss(struct query_session *s, const char *schema, const char *table, uint64_t since)
+{
+	sqlite3_stmt *st = NULL;
+	uint64_t lost = 0;
+	char sql[128];
+
+	snprintf(sql, sizeof(sql), "SELECT sum(lost) FROM \"%s\".loss WHERE table_name = ?1 AND ts >= ?2", schema);
+	if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) == SQLITE_OK) {
+		sqlite3_bind_text(st, 1, table, -1, SQLITE_STATIC);
+		sqlite3_bind_int64(st, 2, since);
+		if (sqlite3_step(st) == SQLITE_ROW)
+			lost = sqlite3_column_int64(st, 0);
+	}
+	sqlite3_finalize(st);
+	return lost;
+}
+
+void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost, uint64_t *ret_since)
+{
+	const struct table *t = s->req.tables[table];
+	uint64_t since = 0, counted = 0, recorded = 0;
+
+	for (unsigned int i = 0; i < s->nsegments; i++) {
+		struct segment_table info = {0};
+
+		if (s->segments[i].ring != schema_ring(t) ||
+		    schema_read_table(s->db, s->segments[i].schema, t, &info, NULL) < 0)
+			continue;
+		counted += info.lost;
+		if (info.ts_min && (!since || info.ts_min < since))
+			since = info.ts_min;
+	}
+	for (unsigned int i = 0; i < s->nsegments; i++)
+		if (s->segments[i].ring == RING_AUDIT)
+			recorded += recorded_loss(s, s->segments[i].schema, t->name, since);
+	/*
+	 * The table "loss" tells of every stage from the kernel to the disk; a segment's own count only of the store, which
+	 * may be in the other too. The larger is counted once for sure.
+	 */
+	*ret_lost = counted > recorded ? counted : recorded;
+	*ret_since = since;
+}
