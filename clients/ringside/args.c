@@ -9,17 +9,20 @@
 
 #define MAX_DEPTH ARRAY_SIZE(((struct args *)0)->path)
 
-static const struct verb_option *find_in(const struct verb_option *o, const char *name, size_t len, char letter)
+static const struct verb_option *find_in(const struct verb_option *o, const char *name, size_t len,
+					 char letter)
 {
 	for (; o && o->name; o++) {
-		if (letter ? o->letter == letter : strlen(o->name) == len && strncmp(o->name, name, len) == 0)
+		if (letter ? o->letter == letter
+			   : strlen(o->name) == len && strncmp(o->name, name, len) == 0)
 			return o;
 	}
 	return NULL;
 }
 
 /* The innermost verb's option wins over the global one. */
-static const struct verb_option *find_option(const struct args *a, const char *name, size_t len, char letter)
+static const struct verb_option *find_option(const struct args *a, const char *name, size_t len,
+					     char letter)
 {
 	for (size_t d = a->depth; d-- > 0;) {
 		const struct verb_option *o = find_in(a->path[d]->options, name, len, letter);
@@ -36,9 +39,10 @@ static int unknown_option(const struct args *a, const char *name, size_t len)
 	const char *near = copy ? help_nearest_option(a, copy) : NULL;
 
 	if (near)
-		return cli_fail(CLI_USAGE, "unknown option '--%s', did you mean '--%s'?", copy, near);
-	return cli_fail(CLI_USAGE, "unknown option '--%.*s'; see 'ringside%s%s --help'", (int)len, name,
-			a->depth > 1 ? " " : "", a->depth > 1 ? a->path[1]->name : "");
+		return cli_fail(CLI_USAGE, "unknown option '--%s', did you mean '--%s'?", copy,
+				near);
+	return cli_fail(CLI_USAGE, "unknown option '--%.*s'; see 'ringside%s%s --help'", (int)len,
+			name, a->depth > 1 ? " " : "", a->depth > 1 ? a->path[1]->name : "");
 }
 
 /* Consumes argv[*i] and perhaps the value behind it. */
@@ -58,18 +62,21 @@ static int parse_option(struct args *a, int argc, char **argv, int *i)
 	} else {
 		o = find_option(a, NULL, 0, text[1]);
 		if (!o)
-			return cli_fail(CLI_USAGE, "unknown option '-%.1s'; see 'ringside --help'", text + 1);
+			return cli_fail(CLI_USAGE, "unknown option '-%.1s'; see 'ringside --help'",
+					text + 1);
 		if (o->arg && text[2])
 			value = text + 2 + (text[2] == '=');
 		else if (text[2])
-			return cli_fail(CLI_USAGE, "option '-%c' takes no value and stands alone, not '%s'",
+			return cli_fail(CLI_USAGE,
+					"option '-%c' takes no value and stands alone, not '%s'",
 					o->letter, text);
 	}
 	if (!o->arg && value)
 		return cli_fail(CLI_USAGE, "option '--%s' takes no value", o->name);
 	if (o->arg && !value) {
 		if (*i + 1 >= argc)
-			return cli_fail(CLI_USAGE, "option '--%s' needs a value: --%s %s", o->name, o->name, o->arg);
+			return cli_fail(CLI_USAGE, "option '--%s' needs a value: --%s %s", o->name,
+					o->name, o->arg);
 		value = argv[++*i];
 	}
 	a->set[a->nset].option = o;
@@ -91,8 +98,8 @@ static int enter_verb(struct args *a, const char *name)
 	near = help_nearest_verb(at, name);
 	if (near)
 		return cli_fail(CLI_USAGE, "unknown verb '%s', did you mean '%s'?", name, near);
-	return cli_fail(CLI_USAGE, "unknown verb '%s'; 'ringside%s%s --help' lists them", name, a->depth > 1 ? " " : "",
-			a->depth > 1 ? at->name : "");
+	return cli_fail(CLI_USAGE, "unknown verb '%s'; 'ringside%s%s --help' lists them", name,
+			a->depth > 1 ? " " : "", a->depth > 1 ? at->name : "");
 }
 
 static int check_count(const struct args *a)
@@ -100,10 +107,12 @@ static int check_count(const struct args *a)
 	const struct verb *v = args_verb(a);
 
 	if (!v->run)
-		return cli_fail(CLI_USAGE, "'%s' needs one of its verbs; see 'ringside %s --help'", v->name, v->name);
+		return cli_fail(CLI_USAGE, "'%s' needs one of its verbs; see 'ringside %s --help'",
+				v->name, v->name);
 	if (a->npos < v->min_args)
-		return cli_fail(CLI_USAGE, "'%s' needs %s; see 'ringside %s%s%s --help'", v->name, v->args,
-				a->path[1]->name, a->depth > 2 ? " " : "", a->depth > 2 ? v->name : "");
+		return cli_fail(CLI_USAGE, "'%s' needs %s; see 'ringside %s%s%s --help'", v->name,
+				v->args, a->path[1]->name, a->depth > 2 ? " " : "",
+				a->depth > 2 ? v->name : "");
 	if (a->npos > v->max_args)
 		return cli_fail(CLI_USAGE, "'%s' takes %s%s, so '%s' is too much", v->name,
 				v->max_args ? "only " : "no argument", v->max_args ? v->args : "",
@@ -133,7 +142,8 @@ int args_parse(struct args *a, int argc, char **argv)
 			a->pos[a->npos++] = argv[i];
 		if (r)
 			return r;
-		/* What stands behind the hidden verb are somebody's half-typed words, not ours to parse. */
+		/* What stands behind the hidden verb are somebody's half-typed words, not ours to
+		 * parse. */
 		if (args_verb(a)->hidden)
 			only_args = true;
 	}

@@ -39,9 +39,10 @@ struct verb {
 	const char *name;
 	const char *args; /* for the usage line: "NAME [KEY=VALUE...]"; NULL: takes none */
 	size_t min_args, max_args;
-	const char *words, *more_words; /* completion of the first argument and of those behind it */
-	const char *summary;		/* one line */
-	const char *help;		/* paragraphs for --help and the manual page; may be NULL */
+	const char *words,
+		*more_words; /* completion of the first argument and of those behind it */
+	const char *summary; /* one line */
+	const char *help;    /* paragraphs for --help and the manual page; may be NULL */
 	const struct verb_option *options;
 	const struct verb *subs;
 	int (*run)(struct cli *cli, const struct args *args); /* returns an enum cli_exit */
@@ -58,7 +59,7 @@ struct args {
 	struct {
 		const struct verb_option *option;
 		const char *value; /* "" for a switch */
-	} *set;
+	} * set;
 	size_t nset;
 };
 
@@ -77,7 +78,8 @@ const char *args_get_nth(const struct args *a, const char *name, size_t idx);
 /* 0, or CLI_USAGE with the sentence printed; *ret is left alone when the option isn't given. */
 int args_duration(const struct args *a, const char *name, uint64_t *ret_ns);
 int args_count(const struct args *a, const char *name, uint64_t *ret);
-/* Splits "key=value" arguments from the first-th on. *ret_keys are the caller's to free, with their texts. */
+/* Splits "key=value" arguments from the first-th on. *ret_keys are the caller's to free, with their
+ * texts. */
 struct cli_pair {
 	char *key;
 	const char *value;
@@ -121,11 +123,12 @@ _Noreturn void cli_die_of_interrupt(void);
 int cli_connect(struct cli *cli);
 void cli_disconnect(struct cli *cli);
 /* One unary call; what: for the progress line ("loading netflow"). *ret: message_free(). */
-int cli_call(struct cli *cli, const char *method, const void *request, const ProtobufCMessageDescriptor *type,
-	     const char *what, void *ret);
-/* As cli_call without a word on standard error: for completion and the shell's word lists. 0 or negative errno. */
-int cli_call_quiet(struct cli *cli, const char *method, const void *request, const ProtobufCMessageDescriptor *type,
-		   uint64_t timeout_ns, void *ret);
+int cli_call(struct cli *cli, const char *method, const void *request,
+	     const ProtobufCMessageDescriptor *type, const char *what, void *ret);
+/* As cli_call without a word on standard error: for completion and the shell's word lists. 0 or
+ * negative errno. */
+int cli_call_quiet(struct cli *cli, const char *method, const void *request,
+		   const ProtobufCMessageDescriptor *type, uint64_t timeout_ns, void *ret);
 void message_free(void *message);
 static inline void message_freep(void *p)
 {
@@ -134,7 +137,6 @@ static inline void message_freep(void *p)
 #define _cleanup_message_ _cleanup_(message_freep)
 /* What an errno of the client means for the exit code, the text printed. */
 int cli_fail_err(const struct err *err);
-
 
 /* verbs */
 int verb_status(struct cli *cli, const struct args *args);

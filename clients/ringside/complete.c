@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Shell completion: one answer from the verb table and the daemon, three small scripts that ask for it. */
+/* Shell completion: one answer from the verb table and the daemon, three small scripts that ask for
+ * it. */
 #include <stdio.h>
 #include <string.h>
 
@@ -11,20 +12,20 @@
 /* Somebody waits at a prompt: rather no names than a pause. */
 #define COMPLETE_TIMEOUT_NS (500 * NSEC_PER_MSEC)
 
-static const char bash_script[] =
-	"# bash completion for ringside\n"
-	"_ringside() {\n"
-	"\tlocal line\n"
-	"\tCOMPREPLY=()\n"
-	"\twhile IFS= read -r line; do\n"
-	"\t\tcase $line in\n"
-	"\t\t@file) compopt -o default; COMPREPLY=(); return ;;\n"
-	"\t\t*=) compopt -o nospace; COMPREPLY+=(\"$line\") ;;\n"
-	"\t\t*) COMPREPLY+=(\"$line\") ;;\n"
-	"\t\tesac\n"
-	"\tdone < <(\"${COMP_WORDS[0]}\" complete \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null | cut -f1)\n"
-	"}\n"
-	"complete -F _ringside ringside\n";
+static const char bash_script[] = "# bash completion for ringside\n"
+				  "_ringside() {\n"
+				  "\tlocal line\n"
+				  "\tCOMPREPLY=()\n"
+				  "\twhile IFS= read -r line; do\n"
+				  "\t\tcase $line in\n"
+				  "\t\t@file) compopt -o default; COMPREPLY=(); return ;;\n"
+				  "\t\t*=) compopt -o nospace; COMPREPLY+=(\"$line\") ;;\n"
+				  "\t\t*) COMPREPLY+=(\"$line\") ;;\n"
+				  "\t\tesac\n"
+				  "\tdone < <(\"${COMP_WORDS[0]}\" complete "
+				  "\"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null | cut -f1)\n"
+				  "}\n"
+				  "complete -F _ringside ringside\n";
 
 static const char zsh_script[] =
 	"#compdef ringside\n"
@@ -41,20 +42,20 @@ static const char zsh_script[] =
 	"\t(( $#plain )) && _describe 'ringside' plain\n"
 	"\t(( $#assign )) && compadd -S '' -- $assign\n"
 	"}\n"
-	"if [ \"$funcstack[1]\" = _ringside ]; then _ringside \"$@\"; else compdef _ringside ringside; fi\n";
+	"if [ \"$funcstack[1]\" = _ringside ]; then _ringside \"$@\"; else compdef _ringside "
+	"ringside; fi\n";
 
-static const char fish_script[] =
-	"# fish completion for ringside\n"
-	"function __ringside_complete\n"
-	"\tset -l words (commandline -opc) (commandline -ct)\n"
-	"\tset -l answer ($words[1] complete $words[2..-1] 2>/dev/null)\n"
-	"\tif test \"$answer[1]\" = '@file\t'\n"
-	"\t\t__fish_complete_path (commandline -ct)\n"
-	"\telse\n"
-	"\t\tprintf '%s\\n' $answer\n"
-	"\tend\n"
-	"end\n"
-	"complete -c ringside -f -a '(__ringside_complete)'\n";
+static const char fish_script[] = "# fish completion for ringside\n"
+				  "function __ringside_complete\n"
+				  "\tset -l words (commandline -opc) (commandline -ct)\n"
+				  "\tset -l answer ($words[1] complete $words[2..-1] 2>/dev/null)\n"
+				  "\tif test \"$answer[1]\" = '@file\t'\n"
+				  "\t\t__fish_complete_path (commandline -ct)\n"
+				  "\telse\n"
+				  "\t\tprintf '%s\\n' $answer\n"
+				  "\tend\n"
+				  "end\n"
+				  "complete -c ringside -f -a '(__ringside_complete)'\n";
 
 int verb_completion(struct cli *cli, const struct args *args)
 {
@@ -84,10 +85,12 @@ static void offer_plugins(struct cli *cli, const char *prefix)
 	_cleanup_message_ Ringside__V1__ListPluginsResponse *answer = NULL;
 
 	if (cli_call_quiet(cli, "/ringside.v1.PluginService/ListPlugins", &request,
-			   &ringside__v1__list_plugins_response__descriptor, COMPLETE_TIMEOUT_NS, &answer) < 0)
+			   &ringside__v1__list_plugins_response__descriptor, COMPLETE_TIMEOUT_NS,
+			   &answer) < 0)
 		return;
 	for (size_t i = 0; i < answer->n_plugins; i++)
-		offer(prefix, answer->plugins[i]->name, strlen(answer->plugins[i]->name), answer->plugins[i]->help);
+		offer(prefix, answer->plugins[i]->name, strlen(answer->plugins[i]->name),
+		      answer->plugins[i]->help);
 }
 
 static void offer_plugin_options(struct cli *cli, const char *plugin, const char *prefix)
@@ -97,7 +100,8 @@ static void offer_plugin_options(struct cli *cli, const char *plugin, const char
 
 	request.name = (char *)plugin;
 	if (cli_call_quiet(cli, "/ringside.v1.PluginService/GetPlugin", &request,
-			   &ringside__v1__get_plugin_response__descriptor, COMPLETE_TIMEOUT_NS, &answer) < 0 ||
+			   &ringside__v1__get_plugin_response__descriptor, COMPLETE_TIMEOUT_NS,
+			   &answer) < 0 ||
 	    !answer->plugin)
 		return;
 	for (size_t i = 0; i < answer->plugin->n_options; i++) {
@@ -115,13 +119,16 @@ static void offer_tables(struct cli *cli, const char *prefix)
 	_cleanup_message_ Ringside__V1__ListTablesResponse *answer = NULL;
 
 	if (cli_call_quiet(cli, "/ringside.v1.TableService/ListTables", &request,
-			   &ringside__v1__list_tables_response__descriptor, COMPLETE_TIMEOUT_NS, &answer) < 0)
+			   &ringside__v1__list_tables_response__descriptor, COMPLETE_TIMEOUT_NS,
+			   &answer) < 0)
 		return;
 	for (size_t i = 0; i < answer->n_tables; i++)
-		offer(prefix, answer->tables[i]->name, strlen(answer->tables[i]->name), answer->tables[i]->summary);
+		offer(prefix, answer->tables[i]->name, strlen(answer->tables[i]->name),
+		      answer->tables[i]->summary);
 }
 
-static void offer_words(struct cli *cli, const struct args *a, const char *words, const char *prefix)
+static void offer_words(struct cli *cli, const struct args *a, const char *words,
+			const char *prefix)
 {
 	if (!words)
 		return;
@@ -134,7 +141,9 @@ static void offer_words(struct cli *cli, const struct args *a, const char *words
 	else if (strcmp(words, "@option") == 0)
 		offer_plugin_options(cli, a->pos[0], prefix);
 	else if (strcmp(words, "@limit") == 0)
-		offer_words(cli, a, "cpu_limit=|mem_limit=|net_limit=|limit_action=|net_limit_scope=", prefix);
+		offer_words(
+			cli, a,
+			"cpu_limit=|mem_limit=|net_limit=|limit_action=|net_limit_scope=", prefix);
 	else
 		for (const char *p = words; *p; p += strspn(p, "|")) {
 			size_t len = strcspn(p, "|");
@@ -156,8 +165,10 @@ static const struct verb_option *option_of_word(const struct args *a, const char
 	return NULL;
 }
 
-/* Follows the words that are complete; returns the option that waits for the last one's value, or NULL. */
-static const struct verb_option *follow(struct cli *cli, struct args *a, const char **words, size_t n)
+/* Follows the words that are complete; returns the option that waits for the last one's value, or
+ * NULL. */
+static const struct verb_option *follow(struct cli *cli, struct args *a, const char **words,
+					size_t n)
 {
 	const struct verb_option *waiting = NULL;
 

@@ -31,7 +31,8 @@ int verb_config_show(struct cli *cli, const struct args *args)
 	_cleanup_message_ Ringside__V1__GetConfigResponse *answer = NULL;
 	_cleanup_(out_freep) struct out *o = NULL;
 	int r = cli_call(cli, "/ringside.v1.DaemonService/GetConfig", &request,
-			 &ringside__v1__get_config_response__descriptor, "reading the configuration", &answer);
+			 &ringside__v1__get_config_response__descriptor,
+			 "reading the configuration", &answer);
 
 	r = r ? r : cli_out_new(cli, &o);
 	if (r)
@@ -41,12 +42,15 @@ int verb_config_show(struct cli *cli, const struct args *args)
 		const Ringside__V1__ConfigValue *v = answer->values[i];
 
 		if (wanted(args, v->key))
-			out_row(o, (struct cell[]){cell_text(v->key), cell_text(v->value), cell_text(v->origin),
-						   cell_text(v->detail), cell_text(v->type), cell_text(v->default_),
+			out_row(o, (struct cell[]){cell_text(v->key), cell_text(v->value),
+						   cell_text(v->origin), cell_text(v->detail),
+						   cell_text(v->type), cell_text(v->default_),
 						   cell_int(v->restart), cell_text(v->help)});
 	}
 	if (args->npos && !out_rows(o))
-		return cli_fail(CLI_REFUSED, "no option begins with '%s'; 'ringside config show' lists all", args->pos[0]);
+		return cli_fail(CLI_REFUSED,
+				"no option begins with '%s'; 'ringside config show' lists all",
+				args->pos[0]);
 	return cli_out_done(o, CLI_OK);
 }
 
@@ -58,13 +62,15 @@ static int reload(struct cli *cli, bool validate_only)
 
 	request.validate_only = validate_only;
 	r = cli_call(cli, "/ringside.v1.DaemonService/ReloadConfig", &request,
-		     &ringside__v1__reload_config_response__descriptor, "reading the configuration", &answer);
+		     &ringside__v1__reload_config_response__descriptor, "reading the configuration",
+		     &answer);
 	if (r)
 		return r;
 	if (!answer->n_changed_keys)
 		puts(validate_only ? "ok, nothing would change" : "nothing changed");
 	for (size_t i = 0; i < answer->n_changed_keys; i++)
-		printf("%s %s\n", validate_only ? "would change" : "changed", answer->changed_keys[i]);
+		printf("%s %s\n", validate_only ? "would change" : "changed",
+		       answer->changed_keys[i]);
 	return CLI_OK;
 }
 
@@ -89,15 +95,16 @@ static int find_daemon(char *path, size_t cap)
 		return -ENOENT;
 	*slash = '\0';
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		if ((size_t)snprintf(path, cap, "%s/%s", self, places[i]) < cap && access(path, X_OK) == 0)
+		if ((size_t)snprintf(path, cap, "%s/%s", self, places[i]) < cap &&
+		    access(path, X_OK) == 0)
 			return 0;
 	}
 	return -ENOENT;
 }
 
 /*
- * The option table lives in the daemon, so that only it can tell a right file from a wrong one. No shell is involved: our own
- * sibling is run with arguments of ours.
+ * The option table lives in the daemon, so that only it can tell a right file from a wrong one. No
+ * shell is involved: our own sibling is run with arguments of ours.
  */
 static int check_file(const char *file)
 {
@@ -107,13 +114,16 @@ static int check_file(const char *file)
 	pid_t pid;
 
 	if (r < 0)
-		return cli_fail(CLI_REFUSED, "cannot find ringsided beside this program, which checks files: %s", strerror(-r));
+		return cli_fail(CLI_REFUSED,
+				"cannot find ringsided beside this program, which checks files: %s",
+				strerror(-r));
 	r = posix_spawn(&pid, path, NULL, NULL, argv, environ);
 	if (r)
 		return cli_fail(CLI_REFUSED, "cannot run '%s': %s", path, strerror(r));
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
-			return cli_fail(CLI_REFUSED, "cannot wait for '%s': %s", path, strerror(errno));
+			return cli_fail(CLI_REFUSED, "cannot wait for '%s': %s", path,
+					strerror(errno));
 	if (WIFSIGNALED(status))
 		return cli_fail(CLI_REFUSED, "'%s' was ended by signal %d", path, WTERMSIG(status));
 	return WEXITSTATUS(status) == 0 ? CLI_OK : CLI_REFUSED;

@@ -12,7 +12,8 @@ int verb_log_level(struct cli *cli, const struct args *args)
 
 	request.level = (char *)args->pos[0];
 	return cli_call(cli, "/ringside.v1.DaemonService/SetLogLevel", &request,
-			&ringside__v1__set_log_level_response__descriptor, "setting the log level", &answer);
+			&ringside__v1__set_log_level_response__descriptor, "setting the log level",
+			&answer);
 }
 
 int verb_shutdown(struct cli *cli, const struct args *args _unused_)
@@ -21,7 +22,8 @@ int verb_shutdown(struct cli *cli, const struct args *args _unused_)
 	_cleanup_message_ Ringside__V1__ShutdownResponse *answer = NULL;
 
 	return cli_call(cli, "/ringside.v1.DaemonService/Shutdown", &request,
-			&ringside__v1__shutdown_response__descriptor, "stopping the daemon", &answer);
+			&ringside__v1__shutdown_response__descriptor, "stopping the daemon",
+			&answer);
 }
 
 /* Works without a daemon: the first question of whoever finds none. */

@@ -15,15 +15,16 @@ struct doctor {
 };
 
 /* subject: "host" or a plugin's name. */
-static void finding(struct doctor *d, const char *subject, const char *name, bool met, bool required, const char *detail)
+static void finding(struct doctor *d, const char *subject, const char *name, bool met,
+		    bool required, const char *detail)
 {
 	_cleanup_buf_ struct buf safe = {0};
 	const char *mark;
 
 	d->missing += required && !met;
 	if (d->out) {
-		out_row(d->out, (struct cell[]){cell_text(subject), cell_text(name), cell_int(met), cell_int(required),
-						cell_text(detail)});
+		out_row(d->out, (struct cell[]){cell_text(subject), cell_text(name), cell_int(met),
+						cell_int(required), cell_text(detail)});
 		return;
 	}
 	if (d->cli->utf8 && d->cli->tty_out)
@@ -59,7 +60,8 @@ static int examine_host(struct doctor *d)
 	Ringside__V1__GetDaemonRequest request = RINGSIDE__V1__GET_DAEMON_REQUEST__INIT;
 	_cleanup_message_ Ringside__V1__GetDaemonResponse *answer = NULL;
 	int r = cli_call(d->cli, "/ringside.v1.DaemonService/GetDaemon", &request,
-			 &ringside__v1__get_daemon_response__descriptor, "asking the daemon", &answer);
+			 &ringside__v1__get_daemon_response__descriptor, "asking the daemon",
+			 &answer);
 
 	if (r)
 		return r;
@@ -82,10 +84,12 @@ static int examine_plugin(struct doctor *d, const char *name)
 
 	request.name = (char *)name;
 	r = cli_call(d->cli, "/ringside.v1.PluginService/CheckPlugin", &request,
-		     &ringside__v1__check_plugin_response__descriptor, "checking the kernel", &answer);
+		     &ringside__v1__check_plugin_response__descriptor, "checking the kernel",
+		     &answer);
 	if (r)
 		return r;
-	buf_printf(&title, "plugin %s: %s", name, answer->supported ? "can run" : "cannot run here");
+	buf_printf(&title, "plugin %s: %s", name,
+		   answer->supported ? "can run" : "cannot run here");
 	heading(d, title.data ? title.data : name);
 	for (size_t i = 0; i < answer->n_requirements; i++) {
 		const Ringside__V1__Requirement *q = answer->requirements[i];
@@ -129,6 +133,7 @@ int verb_doctor(struct cli *cli, const struct args *args)
 	if (o)
 		r = cli_out_done(o, r);
 	if (!r && d.missing)
-		return cli_fail(CLI_REFUSED, "%u required %s missing", d.missing, d.missing == 1 ? "thing is" : "things are");
+		return cli_fail(CLI_REFUSED, "%u required %s missing", d.missing,
+				d.missing == 1 ? "thing is" : "things are");
 	return r;
 }

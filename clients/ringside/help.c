@@ -25,7 +25,8 @@ const char *help_nearest_option(const struct args *a, const char *name)
 	size_t n = 0;
 
 	for (size_t d = 0; d < a->depth; d++)
-		for (const struct verb_option *o = a->path[d]->options; o && o->name && n < ARRAY_SIZE(names); o++)
+		for (const struct verb_option *o = a->path[d]->options;
+		     o && o->name && n < ARRAY_SIZE(names); o++)
 			names[n++] = o->name;
 	return opt_nearest(name, names, n);
 }
@@ -76,8 +77,9 @@ static void print_options(FILE *f, const struct verb_option *options)
 	for (const struct verb_option *o = options; o && o->name; o++) {
 		char left[64];
 
-		snprintf(left, sizeof(left), "%c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-			 o->letter ? "," : " ", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+		snprintf(left, sizeof(left), "%c%c%s --%s%s%s", o->letter ? '-' : ' ',
+			 o->letter ? o->letter : ' ', o->letter ? "," : " ", o->name,
+			 o->arg ? " " : "", o->arg ? o->arg : "");
 		fprintf(f, "  %-26s %s%s\n", left, o->help, o->repeated ? " (repeatable)" : "");
 	}
 }
@@ -114,7 +116,9 @@ void help_print(FILE *f, const struct args *a)
 	fputs("\nGlobal options:\n", f);
 	print_options(f, root_verb.options);
 	if (a->depth == 1)
-		fputs("\nExit codes: 0 done, 1 refused or failed, 2 usage, 69 daemon not reachable.\n", f);
+		fputs("\nExit codes: 0 done, 1 refused or failed, 2 usage, 69 daemon not "
+		      "reachable.\n",
+		      f);
 }
 
 int verb_help(struct cli *cli, const struct args *args)
@@ -131,7 +135,8 @@ int verb_help(struct cli *cli, const struct args *args)
 		if (!v || !v->name) {
 			near = help_nearest_verb(args_verb(&at), args->pos[i]);
 			return cli_fail(CLI_USAGE, "unknown verb '%s'%s%s%s", args->pos[i],
-					near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+					near ? ", did you mean '" : "", near ? near : "",
+					near ? "'?" : "");
 		}
 		at.path[at.depth++] = v;
 	}

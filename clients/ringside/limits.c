@@ -60,8 +60,10 @@ static void add_machine(struct props *props, const Ringside__V1__Governor *g)
 	for (size_t i = 0; i < g->n_resources; i++) {
 		const Ringside__V1__ResourceUsage *u = g->resources[i];
 
-		props_add(props, OUT_INT, u->unit, u->known ? cell_uint(u->usage) : cell_null(), "%s_usage", u->resource);
-		props_add(props, OUT_INT, u->unit, u->limit ? cell_uint(u->limit) : cell_null(), "%s_limit", u->resource);
+		props_add(props, OUT_INT, u->unit, u->known ? cell_uint(u->usage) : cell_null(),
+			  "%s_usage", u->resource);
+		props_add(props, OUT_INT, u->unit, u->limit ? cell_uint(u->limit) : cell_null(),
+			  "%s_limit", u->resource);
 	}
 }
 
@@ -111,15 +113,20 @@ static char **limit_field(Ringside__V1__Limits *l, const char *key)
 		const char *key;
 		char **field;
 	} fields[] = {
-		{"cpu_limit", &l->cpu_limit},	    {"mem_limit", &l->mem_limit},
-		{"net_limit", &l->net_limit},	    {"limit_action", &l->limit_action},
+		{"cpu_limit", &l->cpu_limit},
+		{"mem_limit", &l->mem_limit},
+		{"net_limit", &l->net_limit},
+		{"limit_action", &l->limit_action},
 		{"net_limit_scope", &l->net_limit_scope},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
 		if (strcmp(fields[i].key, key) == 0)
 			return fields[i].field;
-	cli_fail(CLI_USAGE, "'%s' is none of cpu_limit, mem_limit, net_limit, limit_action and net_limit_scope", key);
+	cli_fail(
+		CLI_USAGE,
+		"'%s' is none of cpu_limit, mem_limit, net_limit, limit_action and net_limit_scope",
+		key);
 	return NULL;
 }
 
@@ -156,7 +163,8 @@ int verb_limits_set(struct cli *cli, const struct args *args)
 		request.persist = args_get(args, "persist") != NULL;
 		request.validate_only = args_get(args, "check") != NULL;
 		r = cli_call(cli, "/ringside.v1.GovernorService/UpdateLimits", &request,
-			     &ringside__v1__update_limits_response__descriptor, "setting limits", &answer);
+			     &ringside__v1__update_limits_response__descriptor, "setting limits",
+			     &answer);
 	}
 	pairs_free(pairs, n);
 	return r ? r : show(cli, answer->governor);

@@ -36,7 +36,8 @@ static int globals(struct cli *cli, const struct args *a)
 	if (!c->address && (c->tls_ca || c->tls_cert || c->tls_key))
 		return cli_fail(CLI_USAGE, "the --tls options need --address HOST:PORT");
 	if (format && out_format_parse(format, &cli->format) < 0)
-		return cli_fail(CLI_USAGE, "output '%s' is none of table, json, csv and tsv", format);
+		return cli_fail(CLI_USAGE, "output '%s' is none of table, json, csv and tsv",
+				format);
 	cli->tty_out = isatty(STDOUT_FILENO);
 	cli->tty_err = isatty(STDERR_FILENO) && strcmp(term, "dumb") != 0;
 	cli->color = cli->tty_out && strcmp(term, "dumb") != 0 && !args_get(a, "no-color") &&

@@ -131,7 +131,8 @@ int out_write_line(struct out *o)
 	return o->error;
 }
 
-/* A json reader keeps only the last of equal names, so that "SELECT 1 a, 2 a" would lose a value. */
+/* A json reader keeps only the last of equal names, so that "SELECT 1 a, 2 a" would lose a value.
+ */
 static char *unique_key(const struct out *o, size_t col, const char *name)
 {
 	_cleanup_buf_ struct buf b = {0};
@@ -207,10 +208,11 @@ static void add_human_int(struct buf *b, const struct out_column *column, int64_
 	} else if (column->type == OUT_BOOL && (i == 0 || i == 1)) {
 		buf_puts(b, i ? "true" : "false");
 	} else if (strcmp(unit, "By") == 0 || strcmp(unit, "By/s") == 0) {
-		buf_printf(b, "%s%s%s", i < 0 ? "-" : "", units_format_bytes(text, sizeof(text), abs),
-			   unit[2] ? "/s" : "");
+		buf_printf(b, "%s%s%s", i < 0 ? "-" : "",
+			   units_format_bytes(text, sizeof(text), abs), unit[2] ? "/s" : "");
 	} else if (unit_duration(unit, &ns) && abs <= UINT64_MAX / ns) {
-		buf_printf(b, "%s%s", i < 0 ? "-" : "", units_format_duration(text, sizeof(text), abs * ns));
+		buf_printf(b, "%s%s", i < 0 ? "-" : "",
+			   units_format_duration(text, sizeof(text), abs * ns));
 	} else {
 		buf_printf(b, "%" PRId64, i);
 	}
@@ -236,7 +238,8 @@ void out_add_human(struct buf *b, const struct out_column *column, const struct 
 	}
 }
 
-static void add_machine_number(struct buf *b, const struct column *c, const struct cell *cell, const char *none)
+static void add_machine_number(struct buf *b, const struct column *c, const struct cell *cell,
+			       const char *none)
 {
 	if (cell->kind == CELL_INT && c->type == OUT_BOOL && (cell->i == 0 || cell->i == 1))
 		buf_puts(b, cell->i ? "true" : "false");

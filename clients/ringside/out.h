@@ -57,15 +57,16 @@ struct out_column {
 struct out_options {
 	enum out_format format;
 	FILE *file;
-	bool color;      /* bold headers */
-	bool utf8;       /* … rather than ... */
-	bool tty;        /* nothing that a terminal would act on leaves, in csv and tsv too */
-	size_t width;    /* columns of the terminal; 0: unlimited */
-	size_t sample;   /* rows that set the column widths; 0: 200 */
-	bool frame;	 /* a picture drawn again and again: lines clear what stood behind them */
+	bool color;	   /* bold headers */
+	bool utf8;	   /* … rather than ... */
+	bool tty;	   /* nothing that a terminal would act on leaves, in csv and tsv too */
+	size_t width;	   /* columns of the terminal; 0: unlimited */
+	size_t sample;	   /* rows that set the column widths; 0: 200 */
+	bool frame;	   /* a picture drawn again and again: lines clear what stood behind them */
 	size_t frame_rows; /* most rows of a picture; the rest is counted. 0: all */
-	size_t page;     /* repeat the header after so many rows; 0: never */
-	const char *tag; /* json: a first member "_table" with this value, when several tables share the output */
+	size_t page;	   /* repeat the header after so many rows; 0: never */
+	const char *tag; /* json: a first member "_table" with this value, when several tables share
+			    the output */
 };
 
 struct out;

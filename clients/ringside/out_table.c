@@ -7,10 +7,11 @@
 #include "clients/ringside/text.h"
 
 #define SHRINK_TO 20u /* text columns give way to the terminal's width down to this */
-#define GAP 2u	      /* between columns */
+#define GAP	  2u  /* between columns */
 
 /* One padded or cut cell of a table line; *used counts the columns of the line. */
-static void add_cell(struct out *o, size_t col, const char *s, size_t len, size_t width, size_t *used)
+static void add_cell(struct out *o, size_t col, const char *s, size_t len, size_t width,
+		     size_t *used)
 {
 	const struct column *c = &o->cols[col];
 	bool right = c->right && !c->text_seen;
@@ -48,7 +49,8 @@ static int end_line(struct out *o, size_t off, size_t used, const char *after)
 		used--;
 	}
 	if (o->opt.width > cut && used > o->opt.width && o->line.data) {
-		o->line.len = off + text_prefix(o->line.data + off, o->line.len - off, o->opt.width - cut, NULL);
+		o->line.len = off + text_prefix(o->line.data + off, o->line.len - off,
+						o->opt.width - cut, NULL);
 		buf_puts(&o->line, o->opt.utf8 ? "…" : "...");
 	}
 	buf_puts(&o->line, after);
@@ -69,7 +71,8 @@ static int header_table(struct out *o)
 		_cleanup_buf_ struct buf safe = {0};
 
 		text_add_safe(&safe, o->cols[i].name, strlen(o->cols[i].name));
-		add_cell(o, i, safe.data ? safe.data : "", safe.len, text_width(safe.data, safe.len), &used);
+		add_cell(o, i, safe.data ? safe.data : "", safe.len,
+			 text_width(safe.data, safe.len), &used);
 	}
 	o->header_done = true;
 	o->since_header = 0;
@@ -78,7 +81,8 @@ static int header_table(struct out *o)
 
 static bool can_shrink(const struct column *c)
 {
-	return (c->type == OUT_TEXT || c->type == OUT_ANY || c->type == OUT_BYTES) && c->limit > SHRINK_TO;
+	return (c->type == OUT_TEXT || c->type == OUT_ANY || c->type == OUT_BYTES) &&
+	       c->limit > SHRINK_TO;
 }
 
 /* Widths from the held rows, then the widest texts give way until the line fits or none can. */
@@ -104,7 +108,8 @@ static void size_columns(struct out *o)
 		struct column *widest = NULL;
 
 		for (size_t i = 0; i < o->ncols; i++)
-			if (can_shrink(&o->cols[i]) && (!widest || o->cols[i].limit > widest->limit))
+			if (can_shrink(&o->cols[i]) &&
+			    (!widest || o->cols[i].limit > widest->limit))
 				widest = &o->cols[i];
 		if (!widest)
 			break;
@@ -139,7 +144,8 @@ int out_table_flush(struct out *o)
 			/* Wider than the sample: the column grows rather than hide something. */
 			if (!o->cols[i].limit && h->width > o->cols[i].width)
 				o->cols[i].width = h->width;
-			add_cell(o, i, o->held.data ? o->held.data + h->off : "", h->len, h->width, &used);
+			add_cell(o, i, o->held.data ? o->held.data + h->off : "", h->len, h->width,
+				 &used);
 		}
 		end_line(o, 0, used, "");
 		o->since_header++;
@@ -155,7 +161,8 @@ int out_table_row(struct out *o, const struct cell *cells)
 		return 0; /* counted; out_table_end() says how many */
 	if (o->nheld == o->cap_held) {
 		size_t cap = o->cap_held ? o->cap_held * 2 : 16;
-		struct held *grown = reallocarray(o->cells, cap * (o->ncols ? o->ncols : 1), sizeof(*grown));
+		struct held *grown =
+			reallocarray(o->cells, cap * (o->ncols ? o->ncols : 1), sizeof(*grown));
 
 		if (!grown)
 			return -ENOMEM;

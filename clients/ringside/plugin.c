@@ -12,7 +12,8 @@
 
 const char *plugin_state_text(Ringside__V1__PluginState state)
 {
-	static const char *const names[] = {"unknown", "disabled", "starting", "running", "degraded", "failed", "unsupported"};
+	static const char *const names[] = {"unknown",	"disabled", "starting",	  "running",
+					    "degraded", "failed",   "unsupported"};
 
 	return (unsigned int)state < ARRAY_SIZE(names) ? names[state] : names[0];
 }
@@ -39,8 +40,8 @@ int plugin_list(struct cli *cli, Ringside__V1__ListPluginsResponse **ret)
 {
 	Ringside__V1__ListPluginsRequest request = RINGSIDE__V1__LIST_PLUGINS_REQUEST__INIT;
 
-	return cli_call(cli, SERVICE "ListPlugins", &request, &ringside__v1__list_plugins_response__descriptor,
-			"listing plugins", ret);
+	return cli_call(cli, SERVICE "ListPlugins", &request,
+			&ringside__v1__list_plugins_response__descriptor, "listing plugins", ret);
 }
 
 /* NULL where nothing ran yet. */
@@ -57,16 +58,20 @@ static struct cell cost_cpu(const Ringside__V1__Plugin *p)
 	if (!p->stats || !p->stats->run_count || !since || now <= since)
 		return cell_null();
 	/* Thousandths are what a glance needs; more would only look exact. */
-	return cell_real((double)(uint64_t)(1e5 * (double)p->stats->run_time / (double)(now - since)) / 1000.0);
+	return cell_real(
+		(double)(uint64_t)(1e5 * (double)p->stats->run_time / (double)(now - since)) /
+		1000.0);
 }
 
 int verb_plugin_list(struct cli *cli, const struct args *args _unused_)
 {
 	static const struct out_column columns[] = {
-		{"name", OUT_TEXT, NULL},	 {"state", OUT_TEXT, NULL},	     {"rows", OUT_INT, NULL},
-		{"events", OUT_INT, NULL},	 {"kernel_drops", OUT_INT, NULL},    {"rows_dropped", OUT_INT, NULL},
-		{"ns_per_run", OUT_INT, NULL},	 {"cpu_percent", OUT_REAL, NULL},    {"map_bytes", OUT_INT, "By"},
-		{"persisted", OUT_BOOL, NULL},	 {"disable_at", OUT_TIME, NULL},     {"about", OUT_TEXT, NULL},
+		{"name", OUT_TEXT, NULL},	 {"state", OUT_TEXT, NULL},
+		{"rows", OUT_INT, NULL},	 {"events", OUT_INT, NULL},
+		{"kernel_drops", OUT_INT, NULL}, {"rows_dropped", OUT_INT, NULL},
+		{"ns_per_run", OUT_INT, NULL},	 {"cpu_percent", OUT_REAL, NULL},
+		{"map_bytes", OUT_INT, "By"},	 {"persisted", OUT_BOOL, NULL},
+		{"disable_at", OUT_TIME, NULL},	 {"about", OUT_TEXT, NULL},
 	};
 	_cleanup_message_ Ringside__V1__ListPluginsResponse *answer = NULL;
 	_cleanup_(out_freep) struct out *o = NULL;
@@ -132,7 +137,8 @@ static void add_option(struct props *props, const Ringside__V1__Option *o, bool 
 	}
 	buf_printf(&b, "%s", *o->value ? o->value : "(unset)");
 	if (strcmp(o->value, o->default_) != 0)
-		buf_printf(&b, " (%s; default %s)", o->origin, *o->default_ ? o->default_ : "unset");
+		buf_printf(&b, " (%s; default %s)", o->origin,
+			   *o->default_ ? o->default_ : "unset");
 	buf_printf(&b, "  %s%s", o->help, o->restart ? " [restarts the plugin]" : "");
 	props_text(props, b.data, "option.%s", o->key);
 }
@@ -167,8 +173,8 @@ int verb_plugin_show(struct cli *cli, const struct args *args)
 	int r;
 
 	request.name = (char *)args->pos[0];
-	r = cli_call(cli, SERVICE "GetPlugin", &request, &ringside__v1__get_plugin_response__descriptor,
-		     "reading the plugin", &answer);
+	r = cli_call(cli, SERVICE "GetPlugin", &request,
+		     &ringside__v1__get_plugin_response__descriptor, "reading the plugin", &answer);
 	if (r)
 		return r;
 	p = answer->plugin;
@@ -213,8 +219,9 @@ int verb_plugin_check(struct cli *cli, const struct args *args)
 	int r;
 
 	request.name = (char *)args->pos[0];
-	r = cli_call(cli, SERVICE "CheckPlugin", &request, &ringside__v1__check_plugin_response__descriptor,
-		     "checking the kernel", &answer);
+	r = cli_call(cli, SERVICE "CheckPlugin", &request,
+		     &ringside__v1__check_plugin_response__descriptor, "checking the kernel",
+		     &answer);
 	r = r ? r : cli_out_new(cli, &o);
 	if (r)
 		return r;
@@ -222,8 +229,8 @@ int verb_plugin_check(struct cli *cli, const struct args *args)
 	for (size_t i = 0; i < answer->n_requirements; i++) {
 		const Ringside__V1__Requirement *q = answer->requirements[i];
 
-		out_row(o, (struct cell[]){cell_text(q->name), cell_int(q->met), cell_int(q->required),
-					   cell_text(q->detail)});
+		out_row(o, (struct cell[]){cell_text(q->name), cell_int(q->met),
+					   cell_int(q->required), cell_text(q->detail)});
 	}
 	r = cli_out_done(o, CLI_OK);
 	if (r == CLI_OK && !answer->supported)

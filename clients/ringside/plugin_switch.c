@@ -84,10 +84,13 @@ int verb_plugin_enable(struct cli *cli, const struct args *args)
 		duration.nanos = (int32_t)(for_ns % NSEC_PER_SEC);
 		request.duration = &duration;
 	}
-	r = cli_call(cli, SERVICE "EnablePlugin", &request, &ringside__v1__enable_plugin_response__descriptor,
-		     "loading the plugin", &answer);
+	r = cli_call(cli, SERVICE "EnablePlugin", &request,
+		     &ringside__v1__enable_plugin_response__descriptor, "loading the plugin",
+		     &answer);
 	pairs_free(pairs, n);
-	return r ? r : report(cli, answer->plugin, request.validate_only ? "would be accepted" : "running", false);
+	return r ? r
+		 : report(cli, answer->plugin,
+			  request.validate_only ? "would be accepted" : "running", false);
 }
 
 int verb_plugin_disable(struct cli *cli, const struct args *args)
@@ -98,8 +101,9 @@ int verb_plugin_disable(struct cli *cli, const struct args *args)
 
 	request.name = (char *)args->pos[0];
 	request.persist = args_get(args, "persist") != NULL;
-	r = cli_call(cli, SERVICE "DisablePlugin", &request, &ringside__v1__disable_plugin_response__descriptor,
-		     "unloading the plugin", &answer);
+	r = cli_call(cli, SERVICE "DisablePlugin", &request,
+		     &ringside__v1__disable_plugin_response__descriptor, "unloading the plugin",
+		     &answer);
 	return r ? r : report(cli, answer->plugin, "disabled", false);
 }
 
@@ -141,8 +145,12 @@ int verb_plugin_set(struct cli *cli, const struct args *args)
 	request.update_mask = &mask;
 	request.persist = args_get(args, "persist") != NULL;
 	request.validate_only = args_get(args, "check") != NULL;
-	r = cli_call(cli, SERVICE "UpdatePlugin", &request, &ringside__v1__update_plugin_response__descriptor,
-		     "changing the plugin", &answer);
+	r = cli_call(cli, SERVICE "UpdatePlugin", &request,
+		     &ringside__v1__update_plugin_response__descriptor, "changing the plugin",
+		     &answer);
 	pairs_free(pairs, n);
-	return r ? r : report(cli, answer->plugin, request.validate_only ? "would be accepted" : "changed", answer->restarted);
+	return r ? r
+		 : report(cli, answer->plugin,
+			  request.validate_only ? "would be accepted" : "changed",
+			  answer->restarted);
 }

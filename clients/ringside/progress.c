@@ -31,7 +31,8 @@ static void *progress_main(void *arg)
 
 	pthread_mutex_lock(&p->lock);
 	while (!p->done) {
-		struct timespec at = {.tv_sec = (time_t)(next / NSEC_PER_SEC), .tv_nsec = (long)(next % NSEC_PER_SEC)};
+		struct timespec at = {.tv_sec = (time_t)(next / NSEC_PER_SEC),
+				      .tv_nsec = (long)(next % NSEC_PER_SEC)};
 
 		pthread_cond_clockwait(&p->wake, &p->lock, CLOCK_MONOTONIC, &at);
 		if (!p->done && clock_mono_ns() >= next) {

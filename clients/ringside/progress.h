@@ -17,7 +17,8 @@ struct progress {
 	_Atomic uint64_t rows; /* the caller counts; shown when not 0 */
 };
 
-/* show: false makes everything here a no-op (no terminal). The struct must stay where it is until progress_end(). */
+/* show: false makes everything here a no-op (no terminal). The struct must stay where it is until
+ * progress_end(). */
 void progress_begin(struct progress *p, bool show, const char *what);
 /* Removes the line. Twice is harmless. */
 void progress_end(struct progress *p);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A list of named values: two columns for people, one flat json object, key and value rows in csv and tsv. */
+/* A list of named values: two columns for people, one flat json object, key and value rows in csv
+ * and tsv. */
 #include "clients/ringside/props.h"
 
 #include <errno.h>
@@ -10,7 +11,8 @@
 
 #include "base/buf.h"
 
-void props_add(struct props *p, enum out_type type, const char *unit, struct cell cell, const char *key_fmt, ...)
+void props_add(struct props *p, enum out_type type, const char *unit, struct cell cell,
+	       const char *key_fmt, ...)
 {
 	struct prop *grown = reallocarray(p->items, p->n + 1, sizeof(*grown));
 	struct prop *item;
@@ -53,7 +55,8 @@ static int write_object(const struct props *p, struct out *o)
 
 int props_write(const struct props *p, struct out *o, enum out_format format)
 {
-	static const struct out_column columns[] = {{.name = "key", .type = OUT_TEXT}, {.name = "value", .type = OUT_TEXT}};
+	static const struct out_column columns[] = {{.name = "key", .type = OUT_TEXT},
+						    {.name = "value", .type = OUT_TEXT}};
 	int r;
 
 	if (p->failed)
@@ -66,7 +69,8 @@ int props_write(const struct props *p, struct out *o, enum out_format format)
 		_cleanup_buf_ struct buf human = {0};
 		struct cell cells[] = {cell_text(item->key), item->cell};
 
-		if (format == OUT_TABLE && item->cell.kind != CELL_TEXT && item->cell.kind != CELL_NULL) {
+		if (format == OUT_TABLE && item->cell.kind != CELL_TEXT &&
+		    item->cell.kind != CELL_NULL) {
 			out_add_human(&human, &item->column, &item->cell);
 			cells[1] = cell_text(human.data);
 		}

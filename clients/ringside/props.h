@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A list of named values: two columns for people, one flat json object, key and value rows in csv and tsv. */
+/* A list of named values: two columns for people, one flat json object, key and value rows in csv
+ * and tsv. */
 #pragma once
 
 #include <stddef.h>
@@ -18,10 +19,11 @@ struct props {
 	bool failed;
 };
 
-void props_add(struct props *p, enum out_type type, const char *unit, struct cell cell, const char *key_fmt, ...)
-	_printf_(5, 6);
+void props_add(struct props *p, enum out_type type, const char *unit, struct cell cell,
+	       const char *key_fmt, ...) _printf_(5, 6);
 #define props_text(p, text, ...) props_add((p), OUT_TEXT, NULL, cell_text(text), __VA_ARGS__)
-#define props_int(p, value, unit, ...) props_add((p), OUT_INT, (unit), cell_uint(value), __VA_ARGS__)
+#define props_int(p, value, unit, ...) \
+	props_add((p), OUT_INT, (unit), cell_uint(value), __VA_ARGS__)
 #define props_bool(p, value, ...) props_add((p), OUT_BOOL, NULL, cell_int(value), __VA_ARGS__)
 /* 0 or negative errno. */
 int props_write(const struct props *p, struct out *o, enum out_format format);

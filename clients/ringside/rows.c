@@ -9,7 +9,8 @@
 #define MAX_COLUMNS 2000u /* SQLite's own bound */
 
 _Static_assert(OUT_IP == (int)RINGSIDE__V1__COLUMN_TYPE__COLUMN_TYPE_IP, "same order as the proto");
-_Static_assert(OUT_TIME == (int)RINGSIDE__V1__COLUMN_TYPE__COLUMN_TYPE_TIME, "same order as the proto");
+_Static_assert(OUT_TIME == (int)RINGSIDE__V1__COLUMN_TYPE__COLUMN_TYPE_TIME,
+	       "same order as the proto");
 
 struct cell cell_of_value(const Ringside__V1__Value *v)
 {
@@ -22,14 +23,15 @@ struct cell cell_of_value(const Ringside__V1__Value *v)
 		/* An empty text is a text here, not NULL. */
 		return (struct cell){.kind = CELL_TEXT, .s = v->text, .len = strlen(v->text)};
 	case RINGSIDE__V1__VALUE__KIND_BLOB:
-		return (struct cell){.kind = CELL_BLOB, .s = (const char *)v->blob.data, .len = v->blob.len};
+		return (struct cell){
+			.kind = CELL_BLOB, .s = (const char *)v->blob.data, .len = v->blob.len};
 	default:
 		return cell_null();
 	}
 }
 
-int row_map_new(struct row_map *map, Ringside__V1__Column *const *columns, size_t n, const char *wanted,
-		char **ret_missing)
+int row_map_new(struct row_map *map, Ringside__V1__Column *const *columns, size_t n,
+		const char *wanted, char **ret_missing)
 {
 	*map = (struct row_map){0};
 	if (!wanted)
@@ -40,7 +42,9 @@ int row_map_new(struct row_map *map, Ringside__V1__Column *const *columns, size_
 	for (const char *p = wanted; *p; p += strspn(p, ", ")) {
 		size_t len = strcspn(p, ", "), i;
 
-		for (i = 0; i < n && (strncmp(columns[i]->name, p, len) != 0 || columns[i]->name[len]); i++)
+		for (i = 0;
+		     i < n && (strncmp(columns[i]->name, p, len) != 0 || columns[i]->name[len]);
+		     i++)
 			;
 		if (i == n || map->n == MAX_COLUMNS) {
 			*ret_missing = strndup(p, len);
@@ -58,7 +62,8 @@ void row_map_free(struct row_map *map)
 	*map = (struct row_map){0};
 }
 
-int rows_begin(struct out *o, Ringside__V1__Column *const *columns, size_t n, const struct row_map *map)
+int rows_begin(struct out *o, Ringside__V1__Column *const *columns, size_t n,
+	       const struct row_map *map)
 {
 	size_t shown = map && map->source ? map->n : n;
 	_cleanup_free_ struct out_column *cols = calloc(shown ? shown : 1, sizeof(*cols));
@@ -70,12 +75,14 @@ int rows_begin(struct out *o, Ringside__V1__Column *const *columns, size_t n, co
 
 		cols[i].name = c->name;
 		cols[i].unit = c->unit;
-		cols[i].type = (unsigned int)c->type < OUT_TYPE_X_MAX ? (enum out_type)c->type : OUT_ANY;
+		cols[i].type =
+			(unsigned int)c->type < OUT_TYPE_X_MAX ? (enum out_type)c->type : OUT_ANY;
 	}
 	return out_columns(o, cols, shown);
 }
 
-int rows_add(struct out *o, const Ringside__V1__RowBatch *batch, size_t ncols, const struct row_map *map)
+int rows_add(struct out *o, const Ringside__V1__RowBatch *batch, size_t ncols,
+	     const struct row_map *map)
 {
 	size_t shown = map && map->source ? map->n : ncols;
 	_cleanup_free_ struct cell *cells = NULL;
@@ -89,7 +96,9 @@ int rows_add(struct out *o, const Ringside__V1__RowBatch *batch, size_t ncols, c
 		int r;
 
 		for (size_t i = 0; i < shown; i++)
-			cells[i] = cell_of_value(batch->values[row * ncols + (map && map->source ? map->source[i] : i)]);
+			cells[i] = cell_of_value(
+				batch->values[row * ncols +
+					      (map && map->source ? map->source[i] : i)]);
 		r = out_row(o, cells);
 		if (r < 0)
 			return r;

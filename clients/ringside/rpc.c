@@ -6,14 +6,16 @@
 #include "clients/ringside/cli.h"
 #include "clients/ringside/progress.h"
 
-#define CALL_TIMEOUT_NS (30 * NSEC_PER_SEC) /* longer than any load of a plugin that has been seen */
+#define CALL_TIMEOUT_NS \
+	(30 * NSEC_PER_SEC) /* longer than any load of a plugin that has been seen */
 
 int cli_fail_err(const struct err *err)
 {
 	switch (-err->code) {
 	case ECONNREFUSED:
 		return cli_fail(CLI_UNREACHABLE,
-				"%s; is the daemon running, and is --socket (or RINGSIDE_SOCKET) the one it listens on?",
+				"%s; is the daemon running, and is --socket (or RINGSIDE_SOCKET) "
+				"the one it listens on?",
 				err->msg);
 	case ESHUTDOWN:
 		return cli_fail(CLI_UNREACHABLE, "%s", err->msg);
@@ -50,8 +52,8 @@ void message_free(void *message)
 		protobuf_c_message_free_unpacked(message, NULL);
 }
 
-int cli_call(struct cli *cli, const char *method, const void *request, const ProtobufCMessageDescriptor *type,
-	     const char *what, void *ret)
+int cli_call(struct cli *cli, const char *method, const void *request,
+	     const ProtobufCMessageDescriptor *type, const char *what, void *ret)
 {
 	struct progress progress;
 	struct err err = {0};
@@ -61,8 +63,8 @@ int cli_call(struct cli *cli, const char *method, const void *request, const Pro
 	if (r)
 		return r;
 	progress_begin(&progress, cli->tty_err, what);
-	r = client_call(cli->client, method, request, type, cli->timeout_ns ? cli->timeout_ns : CALL_TIMEOUT_NS,
-			&answer, &err);
+	r = client_call(cli->client, method, request, type,
+			cli->timeout_ns ? cli->timeout_ns : CALL_TIMEOUT_NS, &answer, &err);
 	progress_end(&progress);
 	if (r < 0) {
 		err.code = r;
@@ -72,8 +74,8 @@ int cli_call(struct cli *cli, const char *method, const void *request, const Pro
 	return 0;
 }
 
-int cli_call_quiet(struct cli *cli, const char *method, const void *request, const ProtobufCMessageDescriptor *type,
-		   uint64_t timeout_ns, void *ret)
+int cli_call_quiet(struct cli *cli, const char *method, const void *request,
+		   const ProtobufCMessageDescriptor *type, uint64_t timeout_ns, void *ret)
 {
 	ProtobufCMessage *answer = NULL;
 	struct err err = {0};

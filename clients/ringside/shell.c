@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The SQL shell: libedit, statements over several lines, a few dot commands, completion of names. */
+/* The SQL shell: libedit, statements over several lines, a few dot commands, completion of names.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <histedit.h>
@@ -18,7 +19,7 @@
 #include "clients/ringside/sqltext.h"
 #include "ringside/v1/table.pb-c.h"
 
-#define HISTORY_LINES 1000
+#define HISTORY_LINES	 1000
 #define WORDS_TIMEOUT_NS (2 * NSEC_PER_SEC)
 
 struct shell {
@@ -34,9 +35,18 @@ struct shell {
 };
 
 static const char *const sql_words[] = {
-	"SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "HAVING", "DISTINCT", "JOIN", "LEFT JOIN", "USING",
-	"UNION ALL", "BETWEEN", "LIKE", "GLOB", "IS NULL", "IS NOT NULL", "AND", "NOT", "DESC", "CASE", "WHEN", "THEN",
-	"ELSE", "END", "count(", "sum(", "avg(", "min(", "max(", "datetime(", "unixepoch(", "EXPLAIN QUERY PLAN", "WITH",
+	"SELECT",    "FROM",	    "WHERE",
+	"GROUP BY",  "ORDER BY",    "LIMIT",
+	"HAVING",    "DISTINCT",    "JOIN",
+	"LEFT JOIN", "USING",	    "UNION ALL",
+	"BETWEEN",   "LIKE",	    "GLOB",
+	"IS NULL",   "IS NOT NULL", "AND",
+	"NOT",	     "DESC",	    "CASE",
+	"WHEN",	     "THEN",	    "ELSE",
+	"END",	     "count(",	    "sum(",
+	"avg(",	     "min(",	    "max(",
+	"datetime(", "unixepoch(",  "EXPLAIN QUERY PLAN",
+	"WITH",
 };
 
 static char *prompt(EditLine *el)
@@ -48,8 +58,9 @@ static char *prompt(EditLine *el)
 }
 
 /*
- * libedit's own reader tries again after the first EINTR, so that Ctrl-C would be seen at the next key only. Here the signal is
- * blocked but while we wait: it cannot slip in between the check and the wait.
+ * libedit's own reader tries again after the first EINTR, so that Ctrl-C would be seen at the next
+ * key only. Here the signal is blocked but while we wait: it cannot slip in between the check and
+ * the wait.
  */
 static int read_char(EditLine *el _unused_, wchar_t *ret)
 {
@@ -76,7 +87,8 @@ static int read_char(EditLine *el _unused_, wchar_t *ret)
 			size_t n = mbrtowc(ret, &byte, 1, &state);
 
 			if (n == (size_t)-1)
-				state = (mbstate_t){0}; /* broken: dropped, the next byte starts anew */
+				state = (mbstate_t){
+					0}; /* broken: dropped, the next byte starts anew */
 			else if (n != (size_t)-2)
 				r = 1;
 		}
@@ -114,7 +126,8 @@ static void load_words(struct shell *sh)
 		if (add_word(sh, sql_words[i]) < 0)
 			return;
 	if (cli_call_quiet(sh->session->cli, "/ringside.v1.TableService/ListTables", &request,
-			   &ringside__v1__list_tables_response__descriptor, WORDS_TIMEOUT_NS, &answer) < 0)
+			   &ringside__v1__list_tables_response__descriptor, WORDS_TIMEOUT_NS,
+			   &answer) < 0)
 		return;
 	for (size_t i = 0; i < answer->n_tables; i++) {
 		const Ringside__V1__Table *t = answer->tables[i];
@@ -122,7 +135,8 @@ static void load_words(struct shell *sh)
 		if (!has_word(sh, t->name) && add_word(sh, t->name) < 0)
 			return;
 		for (size_t c = 0; c < t->n_columns; c++)
-			if (!has_word(sh, t->columns[c]->name) && add_word(sh, t->columns[c]->name) < 0)
+			if (!has_word(sh, t->columns[c]->name) &&
+			    add_word(sh, t->columns[c]->name) < 0)
 				return;
 	}
 }
@@ -173,7 +187,8 @@ static unsigned char complete(EditLine *el, int ch _unused_)
 	return CC_REDISPLAY;
 }
 
-/* $XDG_STATE_HOME/ringside/history, made 0600 before libedit writes to it: statements can hold what people look for. */
+/* $XDG_STATE_HOME/ringside/history, made 0600 before libedit writes to it: statements can hold what
+ * people look for. */
 static char *history_open(void)
 {
 	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -192,7 +207,8 @@ static char *history_open(void)
 	for (char *slash = strchr(path.data + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
 		if (mkdir(path.data, 0700) < 0 && errno != EEXIST) {
-			cli_note("cannot make '%s' for the history: %s, ignoring", path.data, strerror(errno));
+			cli_note("cannot make '%s' for the history: %s, ignoring", path.data,
+				 strerror(errno));
 			return NULL;
 		}
 		*slash = '/';
@@ -209,7 +225,8 @@ static int shell_open(struct shell *sh)
 {
 	HistEvent ev;
 
-	/* libedit reads characters by the locale; a root shell in "C" would not even take an umlaut. */
+	/* libedit reads characters by the locale; a root shell in "C" would not even take an
+	 * umlaut. */
 	if (!sh->session->cli->utf8)
 		setlocale(LC_CTYPE, "C.UTF-8");
 	sh->el = el_init("ringside", stdin, stdout, stderr);
@@ -220,7 +237,8 @@ static int shell_open(struct shell *sh)
 	history(sh->history, &ev, H_SETUNIQUE, 1);
 	sh->history_path = history_open();
 	if (sh->history_path)
-		history(sh->history, &ev, H_LOAD, sh->history_path); /* fails on an empty file, rightly ignored */
+		history(sh->history, &ev, H_LOAD,
+			sh->history_path); /* fails on an empty file, rightly ignored */
 	el_set(sh->el, EL_CLIENTDATA, sh);
 	el_set(sh->el, EL_PROMPT, prompt);
 	el_set(sh->el, EL_EDITOR, "emacs");
@@ -238,7 +256,8 @@ static void shell_close(struct shell *sh)
 {
 	HistEvent ev;
 
-	if (sh->history && sh->history_path && history(sh->history, &ev, H_SAVE, sh->history_path) < 0)
+	if (sh->history && sh->history_path &&
+	    history(sh->history, &ev, H_SAVE, sh->history_path) < 0)
 		cli_note("cannot write the history '%s', ignoring", sh->history_path);
 	if (sh->history)
 		history_end(sh->history);
@@ -272,7 +291,8 @@ static void set_mode(struct shell *sh, const char *mode)
 
 static void dot_command(struct shell *sh, char *line)
 {
-	char *save = NULL, *word = strtok_r(line, " \t\n;", &save), *arg = strtok_r(NULL, " \t\n;", &save);
+	char *save = NULL, *word = strtok_r(line, " \t\n;", &save),
+	     *arg = strtok_r(NULL, " \t\n;", &save);
 	struct args args = {.pos = (const char *[]){arg, NULL}, .npos = arg ? 1 : 0};
 
 	if (strcmp(word, ".quit") == 0 || strcmp(word, ".exit") == 0)
@@ -286,7 +306,8 @@ static void dot_command(struct shell *sh, char *line)
 	else if (strcmp(word, ".mode") == 0)
 		set_mode(sh, arg ? arg : "");
 	else if (strcmp(word, ".help") == 0)
-		puts("A statement ends with ';' and may span lines. Tab completes names, Ctrl-C drops the line or ends a\n"
+		puts("A statement ends with ';' and may span lines. Tab completes names, Ctrl-C "
+		     "drops the line or ends a\n"
 		     "running statement, Ctrl-D leaves.\n"
 		     "  .tables         tables of history and live state\n"
 		     "  .schema TABLE   columns of a table\n"
@@ -325,7 +346,8 @@ static void take_line(struct shell *sh, const char *line)
 		return;
 	}
 	buf_puts(&sh->statement, line);
-	while (sh->statement.data && (n = sql_statement_end(sh->statement.data + used, sh->statement.len - used))) {
+	while (sh->statement.data &&
+	       (n = sql_statement_end(sh->statement.data + used, sh->statement.len - used))) {
 		const char *text = sh->statement.data + used;
 
 		while (n && strchr(" \t\n", *text)) {
@@ -347,7 +369,8 @@ static void take_line(struct shell *sh, const char *line)
 		used = sh->statement.len;
 	}
 	if (sh->statement.data) {
-		memmove(sh->statement.data, sh->statement.data + used, sh->statement.len - used + 1);
+		memmove(sh->statement.data, sh->statement.data + used,
+			sh->statement.len - used + 1);
 		sh->statement.len -= used;
 	}
 	if (sql_is_blank(sh->statement.data ? sh->statement.data : "", sh->statement.len))
@@ -367,7 +390,8 @@ int shell_run(struct sql_session *s)
 		return cli_fail(CLI_REFUSED, "cannot start the line editor: out of memory");
 	}
 	load_words(&sh);
-	puts("SQL over history and live state; statements end with ';', .help for help, .quit to leave.");
+	puts("SQL over history and live state; statements end with ';', .help for help, .quit to "
+	     "leave.");
 	while (!sh.quit) {
 		int count = 0;
 		const char *line;

@@ -37,10 +37,12 @@ static void note_completeness(const Ringside__V1__Completeness *c)
 		return;
 	text_add_count(&count, c->rows_lost);
 	if (c->since > 0)
-		cli_note("incomplete: %s rows of %s are known to be lost since %s", count.data ? count.data : "some",
-			 c->table, clock_format_rfc3339(since, (uint64_t)c->since));
+		cli_note("incomplete: %s rows of %s are known to be lost since %s",
+			 count.data ? count.data : "some", c->table,
+			 clock_format_rfc3339(since, (uint64_t)c->since));
 	else
-		cli_note("incomplete: %s rows of %s are known to be lost", count.data ? count.data : "some", c->table);
+		cli_note("incomplete: %s rows of %s are known to be lost",
+			 count.data ? count.data : "some", c->table);
 }
 
 static void note_stats(const struct result *res)
@@ -56,9 +58,11 @@ static void note_stats(const struct result *res)
 	if (!res->session->summary && !lost && !(stats && stats->truncated))
 		return;
 	text_add_count(&count, rows);
-	cli_note("%s row%s (%.*f ms)", count.data ? count.data : "?", rows == 1 ? "" : "s", ms < 10 ? 1 : 0, ms);
+	cli_note("%s row%s (%.*f ms)", count.data ? count.data : "?", rows == 1 ? "" : "s",
+		 ms < 10 ? 1 : 0, ms);
 	if (stats && stats->truncated)
-		cli_note("there are more rows: the answer was cut at %s, see --max-rows", count.data ? count.data : "?");
+		cli_note("there are more rows: the answer was cut at %s, see --max-rows",
+			 count.data ? count.data : "?");
 	for (size_t i = 0; stats && i < stats->n_completeness; i++)
 		note_completeness(stats->completeness[i]);
 }
@@ -80,7 +84,8 @@ static int take_message(struct result *res, Ringside__V1__QueryResponse *m)
 		if (res->session->cli->tty_out)
 			progress_end(res->progress);
 		r = rows_add(res->session->out, m->rows, res->ncols, NULL);
-		atomic_store_explicit(&res->progress->rows, out_rows(res->session->out), memory_order_relaxed);
+		atomic_store_explicit(&res->progress->rows, out_rows(res->session->out),
+				      memory_order_relaxed);
 		break;
 	case RINGSIDE__V1__QUERY_RESPONSE__PART_STATS:
 		res->stats = m->stats;
@@ -150,7 +155,8 @@ int sql_run(struct sql_session *s, const char *text, size_t len)
 	progress_begin(&progress, s->cli->tty_err, "querying");
 	res.progress = &progress;
 	r = client_stream_open(s->cli->client, "/ringside.v1.QueryService/Query", &request.base,
-			       &ringside__v1__query_response__descriptor, s->cli->timeout_ns, &stream, &err);
+			       &ringside__v1__query_response__descriptor, s->cli->timeout_ns,
+			       &stream, &err);
 	if (r >= 0)
 		r = read_stream(&res, stream, &err);
 	progress_end(&progress);
@@ -182,7 +188,8 @@ int sql_run_all(struct sql_session *s, const char *text, size_t len)
 	return 0;
 }
 
-/* Statements are run as soon as they are complete, so that a writer at the other end sees answers. */
+/* Statements are run as soon as they are complete, so that a writer at the other end sees answers.
+ */
 static int run_pipe(struct sql_session *s)
 {
 	_cleanup_buf_ struct buf b = {0};
@@ -197,7 +204,8 @@ static int run_pipe(struct sql_session *s)
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
-			return cli_fail(CLI_REFUSED, "cannot read standard input: %s", strerror(errno));
+			return cli_fail(CLI_REFUSED, "cannot read standard input: %s",
+					strerror(errno));
 		if (got == 0)
 			return b.len ? sql_run_all(s, b.data, b.len) : 0;
 		buf_add(&b, chunk, (size_t)got);
@@ -211,7 +219,8 @@ static int run_pipe(struct sql_session *s)
 			used += n;
 		}
 		if (b.len - used > SQL_MAX_STATEMENT)
-			return cli_fail(CLI_REFUSED, "a statement on standard input is longer than %u bytes",
+			return cli_fail(CLI_REFUSED,
+					"a statement on standard input is longer than %u bytes",
 					SQL_MAX_STATEMENT);
 		memmove(b.data, b.data + used, b.len - used + 1);
 		b.len -= used;

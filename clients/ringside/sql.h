@@ -8,7 +8,8 @@
 #include "clients/ringside/cli.h"
 #include "ringside/v1/query.pb-c.h"
 
-#define SQL_MAX_STATEMENT (1u << 20) /* longer than any statement that a person or a report writes */
+#define SQL_MAX_STATEMENT \
+	(1u << 20) /* longer than any statement that a person or a report writes */
 /* Of sql_run() alone, never an exit code: Ctrl-C ended the statement. */
 #define SQL_INTERRUPTED 130
 
@@ -22,7 +23,8 @@ struct sql_session {
 	bool summary; /* "12 rows (3 ms)" after each result */
 };
 
-/* Runs text[0..len) and writes its rows; 0, an exit code with the sentence printed, or SQL_INTERRUPTED. */
+/* Runs text[0..len) and writes its rows; 0, an exit code with the sentence printed, or
+ * SQL_INTERRUPTED. */
 int sql_run(struct sql_session *s, const char *text, size_t len);
 /* Runs all statements of text; the last one needs no semicolon. Stops at the first that fails. */
 int sql_run_all(struct sql_session *s, const char *text, size_t len);

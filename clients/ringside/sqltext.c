@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-/* Bytes of the quoted text, name or comment that starts at s; 0: none starts there; len + 1: it never ends. */
+/* Bytes of the quoted text, name or comment that starts at s; 0: none starts there; len + 1: it
+ * never ends. */
 static size_t skip_token(const char *s, size_t len)
 {
 	size_t i = 1;
@@ -51,7 +52,8 @@ size_t sql_statement_end(const char *text, size_t len)
 bool sql_is_blank(const char *text, size_t len)
 {
 	for (size_t i = 0; i < len;) {
-		bool comment = len - i >= 2 && (memcmp(text + i, "--", 2) == 0 || memcmp(text + i, "/*", 2) == 0);
+		bool comment = len - i >= 2 &&
+			       (memcmp(text + i, "--", 2) == 0 || memcmp(text + i, "/*", 2) == 0);
 
 		if (comment)
 			i += skip_token(text + i, len - i);

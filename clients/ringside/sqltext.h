@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 /*
- * Bytes of the first statement of text with its semicolon; 0 when it isn't ended yet. Semicolons in 'texts', "names",
- * `names`, [names] and comments don't end one.
+ * Bytes of the first statement of text with its semicolon; 0 when it isn't ended yet. Semicolons in
+ * 'texts', "names", `names`, [names] and comments don't end one.
  */
 size_t sql_statement_end(const char *text, size_t len);
 /* Nothing but blanks, comments and semicolons. */

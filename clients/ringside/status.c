@@ -16,7 +16,8 @@ struct facts {
 	Ringside__V1__GetGovernorResponse *governor;
 };
 
-static void add_plugins(struct props *props, const Ringside__V1__ListPluginsResponse *list, bool human)
+static void add_plugins(struct props *props, const Ringside__V1__ListPluginsResponse *list,
+			bool human)
 {
 	_cleanup_buf_ struct buf off = {0};
 
@@ -59,7 +60,8 @@ static void add_governor(struct props *props, const Ringside__V1__Governor *g, b
 		if (human)
 			props_text(props, b.data, "%s", u->resource);
 		else
-			props_add(props, OUT_INT, NULL, u->known ? cell_uint(u->usage) : cell_null(), "%s_usage",
+			props_add(props, OUT_INT, NULL,
+				  u->known ? cell_uint(u->usage) : cell_null(), "%s_usage",
 				  u->resource);
 	}
 }
@@ -118,7 +120,8 @@ int verb_status(struct cli *cli, const struct args *args _unused_)
 	Ringside__V1__GetDaemonRequest request = RINGSIDE__V1__GET_DAEMON_REQUEST__INIT;
 	struct facts f = {0};
 	int r = cli_call(cli, "/ringside.v1.DaemonService/GetDaemon", &request,
-			 &ringside__v1__get_daemon_response__descriptor, "asking the daemon", &f.daemon);
+			 &ringside__v1__get_daemon_response__descriptor, "asking the daemon",
+			 &f.daemon);
 
 	r = r ? r : plugin_list(cli, &f.plugins);
 	r = r ? r : governor_get(cli, &f.governor);

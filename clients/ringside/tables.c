@@ -15,7 +15,8 @@ static const char *class_text(Ringside__V1__TableClass class)
 
 static const char *type_text(Ringside__V1__ColumnType type)
 {
-	static const char *const names[] = {NULL, "INT64", "DOUBLE", "TEXT", "BYTES", "BOOL", "TIME", "IP"};
+	static const char *const names[] = {NULL,    "INT64", "DOUBLE", "TEXT",
+					    "BYTES", "BOOL",  "TIME",	"IP"};
 
 	return (unsigned int)type < ARRAY_SIZE(names) ? names[type] : NULL;
 }
@@ -60,7 +61,8 @@ int verb_tables(struct cli *cli, const struct args *args _unused_)
 		const Ringside__V1__Table *t = answer->tables[i];
 
 		out_row(o, (struct cell[]){cell_text(t->name), cell_text(class_text(t->class_)),
-					   cell_uint(t->n_columns), cell_text(t->plugin), cell_text(t->summary)});
+					   cell_uint(t->n_columns), cell_text(t->plugin),
+					   cell_text(t->summary)});
 	}
 	return cli_out_done(o, CLI_OK);
 }
@@ -83,8 +85,9 @@ static int unknown_table(const Ringside__V1__ListTablesResponse *list, const cha
 int verb_schema(struct cli *cli, const struct args *args)
 {
 	static const struct out_column columns[] = {
-		{"column", OUT_TEXT, NULL}, {"type", OUT_TEXT, NULL},	     {"unit", OUT_TEXT, NULL},
-		{"kind", OUT_TEXT, NULL},   {"sensitivity", OUT_TEXT, NULL}, {"help", OUT_TEXT, NULL},
+		{"column", OUT_TEXT, NULL},	 {"type", OUT_TEXT, NULL},
+		{"unit", OUT_TEXT, NULL},	 {"kind", OUT_TEXT, NULL},
+		{"sensitivity", OUT_TEXT, NULL}, {"help", OUT_TEXT, NULL},
 	};
 	_cleanup_message_ Ringside__V1__ListTablesResponse *answer = NULL;
 	_cleanup_(out_freep) struct out *o = NULL;
@@ -105,9 +108,10 @@ int verb_schema(struct cli *cli, const struct args *args)
 	for (size_t i = 0; i < t->n_columns; i++) {
 		const Ringside__V1__Column *c = t->columns[i];
 
-		out_row(o, (struct cell[]){cell_text(c->name), cell_text(type_text(c->type)), cell_text(c->unit),
-					   cell_text(kind_text(c->kind)),
-					   cell_text(sensitivity_text(c->sensitivity)), cell_text(c->help)});
+		out_row(o, (struct cell[]){cell_text(c->name), cell_text(type_text(c->type)),
+					   cell_text(c->unit), cell_text(kind_text(c->kind)),
+					   cell_text(sensitivity_text(c->sensitivity)),
+					   cell_text(c->help)});
 	}
 	return cli_out_done(o, CLI_OK);
 }

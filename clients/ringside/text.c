@@ -14,7 +14,12 @@ size_t text_decode(const char *s, size_t len, uint32_t *ret)
 {
 	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
 	const unsigned char *p = (const unsigned char *)s;
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+	size_t n = p[0] < 0x80	 ? 1
+		   : p[0] < 0xc2 ? 0
+		   : p[0] < 0xe0 ? 2
+		   : p[0] < 0xf0 ? 3
+		   : p[0] < 0xf5 ? 4
+				 : 0;
 	uint32_t c;
 
 	*ret = BROKEN;
@@ -35,8 +40,8 @@ size_t text_decode(const char *s, size_t len, uint32_t *ret)
 }
 
 /*
- * wcwidth() asks the thread's locale, and that of a root shell is often "C", where everything but ASCII is unprintable:
- * widths are always asked of C.UTF-8, which glibc has everywhere since 2.35.
+ * wcwidth() asks the thread's locale, and that of a root shell is often "C", where everything but
+ * ASCII is unprintable: widths are always asked of C.UTF-8, which glibc has everywhere since 2.35.
  */
 static size_t char_width(uint32_t c)
 {
@@ -85,14 +90,16 @@ size_t text_width(const char *s, size_t len)
 	return w;
 }
 
-/* Characters that move the cursor, start a sequence, turn the reading direction or don't show at all. */
+/* Characters that move the cursor, start a sequence, turn the reading direction or don't show at
+ * all. */
 static bool is_hostile(uint32_t c)
 {
-	return c < 0x20 || (c >= 0x7f && c < 0xa0) ||			/* C0, DEL, C1 */
-	       c == 0x061c || c == 0x200e || c == 0x200f ||		/* direction marks */
-	       (c >= 0x2028 && c <= 0x202e) ||				/* separators, embeddings, overrides */
-	       (c >= 0x2060 && c <= 0x206f) || c == 0xfeff ||		/* invisible, isolates */
-	       (c >= 0xfff9 && c <= 0xfffb) || (c >= 0xe0000 && c <= 0xe007f); /* annotations, tags */
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) ||	    /* C0, DEL, C1 */
+	       c == 0x061c || c == 0x200e || c == 0x200f || /* direction marks */
+	       (c >= 0x2028 && c <= 0x202e) ||		    /* separators, embeddings, overrides */
+	       (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || /* invisible, isolates */
+	       (c >= 0xfff9 && c <= 0xfffb) ||
+	       (c >= 0xe0000 && c <= 0xe007f); /* annotations, tags */
 }
 
 void text_add_safe(struct buf *b, const char *s, size_t len)

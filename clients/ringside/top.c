@@ -16,20 +16,22 @@
 #include "ringside/v1/query.pb-c.h"
 
 #define DEFAULT_INTERVAL_NS (2 * NSEC_PER_SEC)
-#define DEFAULT_WINDOW_NS (30 * NSEC_PER_SEC)
-#define QUERY_TIMEOUT_NS (10 * NSEC_PER_SEC)
-#define PLAIN_ROWS 15u
-#define PLAIN_WIDTH 132u /* a log line that is still read */
-#define MAX_ROWS 1000u
-#define POLL_MS 100
+#define DEFAULT_WINDOW_NS   (30 * NSEC_PER_SEC)
+#define QUERY_TIMEOUT_NS    (10 * NSEC_PER_SEC)
+#define PLAIN_ROWS	    15u
+#define PLAIN_WIDTH	    132u /* a log line that is still read */
+#define MAX_ROWS	    1000u
+#define POLL_MS		    100
 
-/* Sums are exact over rows of any interval; the totals stand in each row so that one statement does. */
+/* Sums are exact over rows of any interval; the totals stand in each row so that one statement
+ * does. */
 static const char flows_sql[] =
 	"WITH f AS (SELECT process_name, pid, direction, transport, dst_ip, dst_port, dst_domain,"
 	" sum(bytes_read) r, sum(bytes_written) w, sum(tcp_established) c, max(rtt) t"
 	" FROM netflow WHERE ts > ?1 GROUP BY 1, 2, 3, 4, 5, 6, 7)"
 	" SELECT process_name, pid, direction, transport, dst_ip, dst_port, dst_domain, r, w, c, t,"
-	" count(*) OVER (), sum(r) OVER (), sum(w) OVER () FROM f ORDER BY r + w DESC, c DESC LIMIT ?2";
+	" count(*) OVER (), sum(r) OVER (), sum(w) OVER () FROM f ORDER BY r + w DESC, c DESC "
+	"LIMIT ?2";
 enum {
 	FLOW_PROCESS,
 	FLOW_PID,
@@ -87,8 +89,9 @@ static void put_head(struct top *t, const Ringside__V1__Governor *g)
 	buf_printf(&b, "ringside %s on ", t->daemon->version);
 	text_add_safe(&b, t->daemon->hostname, strlen(t->daemon->hostname));
 	buf_printf(&b, ", up %s, %s",
-		   units_format_duration(up, sizeof(up),
-					 now > started ? (now - started) / NSEC_PER_SEC * NSEC_PER_SEC : 0),
+		   units_format_duration(
+			   up, sizeof(up),
+			   now > started ? (now - started) / NSEC_PER_SEC * NSEC_PER_SEC : 0),
 		   clock_format_rfc3339(at, now));
 	fprintf(t->screen, "%s\n", b.data ? b.data : "");
 	buf_reset(&b);
@@ -116,37 +119,45 @@ static void put_plugin(struct top *t, struct out *o, const Ringside__V1__Plugin 
 	const struct cost *before = cost_before(t, p->name);
 	uint64_t enabled = timestamp_ns(p->enabled_at), real = clock_real_ns();
 	/* Smaller than before: it was enabled anew. */
-	bool delta = before && s && s->run_count >= before->run_count && s->events >= before->events;
-	double seconds = delta ? (double)(now - before->at) : enabled && real > enabled ? (double)(real - enabled) : 0;
+	bool delta =
+		before && s && s->run_count >= before->run_count && s->events >= before->events;
+	double seconds = delta			     ? (double)(now - before->at)
+			 : enabled && real > enabled ? (double)(real - enabled)
+						     : 0;
 	uint64_t runs, time, events;
 
 	if (!s || !plugin_runs(p)) {
-		out_row(o, (struct cell[]){cell_text(p->name), cell_text(plugin_state_text(p->state)), cell_null(),
-					   cell_null(), cell_null(), cell_null(), cell_null(), cell_text(p->reason)});
+		out_row(o,
+			(struct cell[]){cell_text(p->name), cell_text(plugin_state_text(p->state)),
+					cell_null(), cell_null(), cell_null(), cell_null(),
+					cell_null(), cell_text(p->reason)});
 		return;
 	}
 	runs = s->run_count - (delta ? before->run_count : 0);
 	time = s->run_time - (delta ? before->run_time : 0);
 	events = s->events - (delta ? before->events : 0);
 	seconds /= (double)NSEC_PER_SEC;
-	out_row(o, (struct cell[]){
-			   cell_text(p->name),
-			   cell_text(plugin_state_text(p->state)),
-			   seconds > 0 ? cell_uint((uint64_t)((double)events / seconds)) : cell_null(),
-			   seconds > 0 ? cell_uint((uint64_t)((double)runs / seconds)) : cell_null(),
-			   runs ? cell_uint(time / runs) : cell_null(),
-			   seconds > 0 ? cell_real((double)(uint64_t)((double)time / seconds / 1e4) / 1000) : cell_null(),
-			   cell_uint(s->kernel_drops + s->rows_dropped),
-			   cell_text(p->reason),
-		   });
+	out_row(o,
+		(struct cell[]){
+			cell_text(p->name),
+			cell_text(plugin_state_text(p->state)),
+			seconds > 0 ? cell_uint((uint64_t)((double)events / seconds)) : cell_null(),
+			seconds > 0 ? cell_uint((uint64_t)((double)runs / seconds)) : cell_null(),
+			runs ? cell_uint(time / runs) : cell_null(),
+			seconds > 0
+				? cell_real((double)(uint64_t)((double)time / seconds / 1e4) / 1000)
+				: cell_null(),
+			cell_uint(s->kernel_drops + s->rows_dropped),
+			cell_text(p->reason),
+		});
 }
 
 static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *list)
 {
 	static const struct out_column columns[] = {
-		{"PLUGIN", OUT_TEXT, NULL},    {"STATE", OUT_TEXT, NULL},   {"EVENTS/S", OUT_INT, NULL},
-		{"RUNS/S", OUT_INT, NULL},     {"NS/RUN", OUT_INT, NULL},   {"CPU %", OUT_REAL, NULL},
-		{"LOST", OUT_INT, NULL},       {"", OUT_TEXT, NULL},
+		{"PLUGIN", OUT_TEXT, NULL}, {"STATE", OUT_TEXT, NULL}, {"EVENTS/S", OUT_INT, NULL},
+		{"RUNS/S", OUT_INT, NULL},  {"NS/RUN", OUT_INT, NULL}, {"CPU %", OUT_REAL, NULL},
+		{"LOST", OUT_INT, NULL},    {"", OUT_TEXT, NULL},
 	};
 	_cleanup_(out_freep) struct out *o = NULL;
 	uint64_t now = clock_mono_ns();
@@ -163,8 +174,10 @@ static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *l
 
 		if (!p->stats || !plugin_runs(p))
 			continue;
-		*c = (struct cost){.run_count = p->stats->run_count, .run_time = p->stats->run_time,
-				   .events = p->stats->events, .at = now};
+		*c = (struct cost){.run_count = p->stats->run_count,
+				   .run_time = p->stats->run_time,
+				   .events = p->stats->events,
+				   .at = now};
 		snprintf(c->name, sizeof(c->name), "%s", p->name);
 		t->ncosts++;
 	}
@@ -183,9 +196,14 @@ static void put_flows_title(struct top *t, Ringside__V1__Value **v, double secon
 
 	text_add_count(&n, v ? (uint64_t)value_int(v[FLOW_COUNT]) : 0);
 	fprintf(t->screen, "\nflows of the last %s: %s, received %s/s, sent %s/s\n",
-		units_format_duration(window, sizeof(window), (uint64_t)seconds * NSEC_PER_SEC), n.data ? n.data : "?",
-		units_format_bytes(in, sizeof(in), v ? (uint64_t)((double)value_int(v[FLOW_SUM_READ]) / seconds) : 0),
-		units_format_bytes(out, sizeof(out), v ? (uint64_t)((double)value_int(v[FLOW_SUM_WRITTEN]) / seconds) : 0));
+		units_format_duration(window, sizeof(window), (uint64_t)seconds * NSEC_PER_SEC),
+		n.data ? n.data : "?",
+		units_format_bytes(in, sizeof(in),
+				   v ? (uint64_t)((double)value_int(v[FLOW_SUM_READ]) / seconds)
+				     : 0),
+		units_format_bytes(out, sizeof(out),
+				   v ? (uint64_t)((double)value_int(v[FLOW_SUM_WRITTEN]) / seconds)
+				     : 0));
 }
 
 static void put_flow(struct out *o, Ringside__V1__Value **v, double seconds)
@@ -213,20 +231,22 @@ static void put_flow(struct out *o, Ringside__V1__Value **v, double seconds)
 }
 
 static const struct out_column flow_columns[] = {
-	{"PROCESS", OUT_TEXT, NULL},   {"PID", OUT_INT, NULL},	      {"DIRECTION", OUT_TEXT, NULL},
-	{"PROTO", OUT_TEXT, NULL},     {"REMOTE", OUT_TEXT, NULL},    {"PORT", OUT_ANY, NULL},
-	{"RECEIVED", OUT_INT, "By/s"}, {"SENT", OUT_INT, "By/s"},     {"NEW", OUT_INT, NULL},
+	{"PROCESS", OUT_TEXT, NULL},   {"PID", OUT_INT, NULL},	   {"DIRECTION", OUT_TEXT, NULL},
+	{"PROTO", OUT_TEXT, NULL},     {"REMOTE", OUT_TEXT, NULL}, {"PORT", OUT_ANY, NULL},
+	{"RECEIVED", OUT_INT, "By/s"}, {"SENT", OUT_INT, "By/s"},  {"NEW", OUT_INT, NULL},
 	{"RTT", OUT_INT, "us"},
 };
 
 /* Reads the answer to flows_sql into the frame. */
-static int read_flows(struct top *t, struct client_stream *stream, struct out *o, double seconds, struct err *err)
+static int read_flows(struct top *t, struct client_stream *stream, struct out *o, double seconds,
+		      struct err *err)
 {
 	bool titled = false;
 
 	for (;;) {
 		Ringside__V1__QueryResponse *m = NULL;
-		int r = client_stream_next(stream, POLL_MS * NSEC_PER_MSEC, (ProtobufCMessage **)&m, err);
+		int r = client_stream_next(stream, POLL_MS * NSEC_PER_MSEC, (ProtobufCMessage **)&m,
+					   err);
 
 		if (cli_interrupted()) {
 			message_free(m);
@@ -259,7 +279,8 @@ static int query_flows(struct top *t, const Ringside__V1__Plugin *netflow, size_
 	Ringside__V1__QueryRequest request = RINGSIDE__V1__QUERY_REQUEST__INIT;
 	Ringside__V1__Value from = RINGSIDE__V1__VALUE__INIT, limit = RINGSIDE__V1__VALUE__INIT;
 	Ringside__V1__Value *params[] = {&from, &limit};
-	uint64_t now = clock_real_ns(), since = now - t->window_ns, enabled = timestamp_ns(netflow->enabled_at);
+	uint64_t now = clock_real_ns(), since = now - t->window_ns,
+		 enabled = timestamp_ns(netflow->enabled_at);
 	_cleanup_(out_freep) struct out *o = NULL;
 	struct client_stream *stream = NULL;
 	struct err err = {0};
@@ -277,7 +298,8 @@ static int query_flows(struct top *t, const Ringside__V1__Plugin *netflow, size_
 	if (frame_out(t, &o) < 0)
 		return cli_fail(CLI_REFUSED, "out of memory");
 	r = client_stream_open(t->cli->client, "/ringside.v1.QueryService/Query", &request.base,
-			       &ringside__v1__query_response__descriptor, QUERY_TIMEOUT_NS, &stream, &err);
+			       &ringside__v1__query_response__descriptor, QUERY_TIMEOUT_NS, &stream,
+			       &err);
 	if (r >= 0)
 		r = read_flows(t, stream, o, (double)(now - since) / (double)NSEC_PER_SEC, &err);
 	if (stream)
@@ -353,7 +375,8 @@ static void terminal_enter(struct top *t)
 {
 	struct termios raw;
 
-	if (!t->cli->tty_out || !t->cli->tty_err || !isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &t->saved) < 0)
+	if (!t->cli->tty_out || !t->cli->tty_err || !isatty(STDIN_FILENO) ||
+	    tcgetattr(STDIN_FILENO, &t->saved) < 0)
 		return;
 	raw = t->saved;
 	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
@@ -384,7 +407,8 @@ static bool wait_frame(struct top *t, uint64_t due)
 			return false;
 		if (now >= due)
 			return true;
-		if (poll(&in, 1, POLL_MS) > 0 && (read(STDIN_FILENO, &key, 1) != 1 || key == 'q' || key == 'Q'))
+		if (poll(&in, 1, POLL_MS) > 0 &&
+		    (read(STDIN_FILENO, &key, 1) != 1 || key == 'q' || key == 'Q'))
 			return false;
 	}
 }
@@ -393,7 +417,8 @@ static int run(struct top *t)
 {
 	Ringside__V1__GetDaemonRequest request = RINGSIDE__V1__GET_DAEMON_REQUEST__INIT;
 	int r = cli_call(t->cli, "/ringside.v1.DaemonService/GetDaemon", &request,
-			 &ringside__v1__get_daemon_response__descriptor, "asking the daemon", &t->daemon);
+			 &ringside__v1__get_daemon_response__descriptor, "asking the daemon",
+			 &t->daemon);
 	uint64_t due;
 
 	if (r)
@@ -411,7 +436,8 @@ static int run(struct top *t)
 
 int verb_top(struct cli *cli, const struct args *args)
 {
-	struct top t = {.cli = cli, .interval_ns = DEFAULT_INTERVAL_NS, .window_ns = DEFAULT_WINDOW_NS};
+	struct top t = {
+		.cli = cli, .interval_ns = DEFAULT_INTERVAL_NS, .window_ns = DEFAULT_WINDOW_NS};
 	uint64_t for_ns = 0;
 	int r = args_duration(args, "interval", &t.interval_ns);
 
@@ -421,9 +447,11 @@ int verb_top(struct cli *cli, const struct args *args)
 	if (r)
 		return r;
 	if (cli->format != OUT_TABLE)
-		return cli_fail(CLI_USAGE, "top is for people; 'watch' and 'sql' write %s", out_format_name(cli->format));
+		return cli_fail(CLI_USAGE, "top is for people; 'watch' and 'sql' write %s",
+				out_format_name(cli->format));
 	if (t.interval_ns < 100 * NSEC_PER_MSEC || t.window_ns < NSEC_PER_SEC)
-		return cli_fail(CLI_USAGE, "--interval must be 100ms or more and --window 1s or more");
+		return cli_fail(CLI_USAGE,
+				"--interval must be 100ms or more and --window 1s or more");
 	if (t.rows > MAX_ROWS)
 		return cli_fail(CLI_USAGE, "--rows must be at most %u", MAX_ROWS);
 	t.end_ns = for_ns ? clock_mono_ns() + for_ns : 0;

@@ -25,9 +25,9 @@ struct watch {
 	const char *columns;
 	struct watched *tables;
 	size_t ntables;
-	bool several;	 /* more than one table was asked for */
-	bool redraw;	 /* one live table on a terminal */
-	bool snapshot;	 /* rows of an unfinished snapshot are held */
+	bool several;  /* more than one table was asked for */
+	bool redraw;   /* one live table on a terminal */
+	bool snapshot; /* rows of an unfinished snapshot are held */
 	struct watched *current;
 	uint64_t rows, dropped;
 	uint64_t end_ns; /* CLOCK_MONOTONIC; 0: never */
@@ -53,13 +53,15 @@ static int take_schema(struct watch *w, Ringside__V1__WatchRowsResponse *m, bool
 	w->tables = grown;
 	t = &w->tables[w->ntables];
 	*t = (struct watched){.table = m->table, .message = m};
-	switch (row_map_new(&t->map, m->table->columns, m->table->n_columns, w->columns, &missing)) {
+	switch (row_map_new(&t->map, m->table->columns, m->table->n_columns, w->columns,
+			    &missing)) {
 	case 0:
 		break;
 	case -ENOENT:
 		row_map_free(&t->map);
-		return cli_fail(CLI_USAGE, "table '%s' has no column '%s'; see 'ringside schema %s'", m->table->name,
-				missing ? missing : "?", m->table->name);
+		return cli_fail(CLI_USAGE,
+				"table '%s' has no column '%s'; see 'ringside schema %s'",
+				m->table->name, missing ? missing : "?", m->table->name);
 	default:
 		row_map_free(&t->map);
 		return cli_fail(CLI_REFUSED, "out of memory");
@@ -88,10 +90,12 @@ static void note_dropped(struct watch *w, uint64_t n)
 
 	w->dropped += n;
 	text_add_count(&count, n);
-	cli_note("incomplete: %s rows were missed here because this reader was too slow", count.data ? count.data : "?");
+	cli_note("incomplete: %s rows were missed here because this reader was too slow",
+		 count.data ? count.data : "?");
 }
 
-/* A whole snapshot of one live table: a new screen on a terminal, a frame behind an empty line elsewhere. */
+/* A whole snapshot of one live table: a new screen on a terminal, a frame behind an empty line
+ * elsewhere. */
 static int end_snapshot(struct watch *w)
 {
 	w->snapshot = false;
@@ -111,7 +115,9 @@ static int take_rows(struct watch *w, const Ringside__V1__WatchRowsResponse *m)
 
 	if (!m->rows && !m->snapshot_end)
 		return 0; /* heartbeat */
-	t = find_table(w, m->table_name && *m->table_name ? m->table_name : w->ntables ? w->tables[0].table->name : "");
+	t = find_table(w, m->table_name && *m->table_name ? m->table_name
+			  : w->ntables			  ? w->tables[0].table->name
+							  : "");
 	if (!t)
 		return -EPROTO;
 	live = t->table->class_ == RINGSIDE__V1__TABLE_CLASS__TABLE_CLASS_LIVE;
@@ -173,7 +179,8 @@ static int read_stream(struct watch *w, struct client_stream *stream)
 	}
 }
 
-static int fill_request(const struct args *args, Ringside__V1__WatchRowsRequest *q, uint64_t *for_ns)
+static int fill_request(const struct args *args, Ringside__V1__WatchRowsRequest *q,
+			uint64_t *for_ns)
 {
 	uint64_t since = 0, interval = 0;
 	int r = args_duration(args, "since", &since);
@@ -185,10 +192,12 @@ static int fill_request(const struct args *args, Ringside__V1__WatchRowsRequest 
 		return r;
 	if (args_get(args, "sql")) {
 		if (args->npos || args_get(args, "where"))
-			return cli_fail(CLI_USAGE, "--sql stands for itself, without TABLE and --where");
+			return cli_fail(CLI_USAGE,
+					"--sql stands for itself, without TABLE and --where");
 		q->sql = (char *)args_get(args, "sql");
 	} else if (!args->npos) {
-		return cli_fail(CLI_USAGE, "'watch' needs a TABLE or --sql; 'ringside tables' lists tables");
+		return cli_fail(CLI_USAGE,
+				"'watch' needs a TABLE or --sql; 'ringside tables' lists tables");
 	}
 	if (args_get(args, "where")) {
 		if (args->npos != 1)
@@ -214,11 +223,13 @@ static bool wants_redraw(struct cli *cli, const struct args *args)
 	if (!cli->tty_out || !cli->tty_err || cli->format != OUT_TABLE || args->npos != 1)
 		return false;
 	if (cli_call_quiet(cli, "/ringside.v1.TableService/ListTables", &request,
-			   &ringside__v1__list_tables_response__descriptor, 2 * NSEC_PER_SEC, &answer) < 0)
+			   &ringside__v1__list_tables_response__descriptor, 2 * NSEC_PER_SEC,
+			   &answer) < 0)
 		return false;
 	for (size_t i = 0; i < answer->n_tables; i++)
 		if (strcmp(answer->tables[i]->name, args->pos[0]) == 0)
-			return answer->tables[i]->class_ == RINGSIDE__V1__TABLE_CLASS__TABLE_CLASS_LIVE;
+			return answer->tables[i]->class_ ==
+			       RINGSIDE__V1__TABLE_CLASS__TABLE_CLASS_LIVE;
 	return false;
 }
 
@@ -230,8 +241,9 @@ static int run(struct watch *w, const Ringside__V1__WatchRowsRequest *request)
 
 	if (w->redraw)
 		fputs("\033[H\033[2J", stdout);
-	r = client_stream_open(w->cli->client, "/ringside.v1.TableService/WatchRows", &request->base,
-			       &ringside__v1__watch_rows_response__descriptor, 0, &stream, &err);
+	r = client_stream_open(w->cli->client, "/ringside.v1.TableService/WatchRows",
+			       &request->base, &ringside__v1__watch_rows_response__descriptor, 0,
+			       &stream, &err);
 	if (r < 0) {
 		err.code = r;
 		return cli_fail_err(&err);
@@ -255,14 +267,16 @@ static void note_end(const struct watch *w)
 int verb_watch(struct cli *cli, const struct args *args)
 {
 	Ringside__V1__WatchRowsRequest request = RINGSIDE__V1__WATCH_ROWS_REQUEST__INIT;
-	struct watch w = {.cli = cli, .columns = args_get(args, "columns"), .several = args->npos > 1};
+	struct watch w = {
+		.cli = cli, .columns = args_get(args, "columns"), .several = args->npos > 1};
 	uint64_t for_ns = 0;
 	int r = fill_request(args, &request, &for_ns);
 
 	if (r)
 		return r;
 	if (w.several && (cli->format == OUT_CSV || cli->format == OUT_TSV))
-		return cli_fail(CLI_USAGE, "%s holds one table: watch several with -o json or -o table",
+		return cli_fail(CLI_USAGE,
+				"%s holds one table: watch several with -o json or -o table",
 				out_format_name(cli->format));
 	r = cli_connect(cli);
 	if (r)

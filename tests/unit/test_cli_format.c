@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the command line prints: escapes, widths, tables, csv, tsv, json, and where a statement ends. */
+/* What the command line prints: escapes, widths, tables, csv, tsv, json, and where a statement
+ * ends. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,9 +37,15 @@ static void test_safe(void **state _unused_)
 	CHECK_TEXT(text_add_safe, "a\nb\tc\rd", "a\\nb\\tc\\rd");
 	/* Clear the screen, set the title, C1 CSI, delete. */
 	CHECK_TEXT(text_add_safe, "\033[2J\033]0;x\007", "\\x1b[2J\\x1b]0;x\\x07");
-	CHECK_TEXT(text_add_safe, "\xc2\x9b" "31m\x7f", "\\u{9b}31m\\x7f");
+	CHECK_TEXT(text_add_safe,
+		   "\xc2\x9b"
+		   "31m\x7f",
+		   "\\u{9b}31m\\x7f");
 	/* Right-to-left override, zero width no-break space, tag, line separator. */
-	CHECK_TEXT(text_add_safe, "a\xe2\x80\xae" "b", "a\\u{202e}b");
+	CHECK_TEXT(text_add_safe,
+		   "a\xe2\x80\xae"
+		   "b",
+		   "a\\u{202e}b");
 	CHECK_TEXT(text_add_safe, "\xef\xbb\xbf", "\\u{feff}");
 	CHECK_TEXT(text_add_safe, "\xf3\xa0\x81\x81", "\\u{e0041}");
 	CHECK_TEXT(text_add_safe, "\xe2\x80\xa8", "\\u{2028}");
@@ -48,7 +55,8 @@ static void test_safe(void **state _unused_)
 	CHECK_TEXT(text_add_safe, "\xed\xa0\x80", "\\xed\\xa0\\x80");
 	CHECK_TEXT(text_add_safe, "\xe2\x82", "\\xe2\\x82");
 	CHECK_TEXT(text_add_safe, "\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80");
-	CHECK_TEXT(text_add_safe, "gr\xc3\xbc\xc3\x9f \xe6\x97\xa5", "gr\xc3\xbc\xc3\x9f \xe6\x97\xa5");
+	CHECK_TEXT(text_add_safe, "gr\xc3\xbc\xc3\x9f \xe6\x97\xa5",
+		   "gr\xc3\xbc\xc3\x9f \xe6\x97\xa5");
 	CHECK_TEXT(text_add_safe, "a\0b", "a\\x00b");
 }
 
@@ -119,7 +127,7 @@ static void test_width(void **state _unused_)
 
 	assert_int_equal(text_width(LIT("abc")), 3);
 	assert_int_equal(text_width(LIT("\xe6\x97\xa5\xe6\x9c\xac")), 4); /* two wide characters */
-	assert_int_equal(text_width(LIT("e\xcc\x81")), 1);		  /* e and a combining accent */
+	assert_int_equal(text_width(LIT("e\xcc\x81")), 1); /* e and a combining accent */
 	assert_int_equal(text_width(LIT("\xf0\x9f\x98\x80")), 2);
 	assert_int_equal(text_width("", 0), 0);
 	/* A wide character that doesn't fit stays out; its accent goes with the letter. */
@@ -155,8 +163,12 @@ static const struct out_column two[] = {{"name", OUT_TEXT, NULL}, {"size", OUT_I
 static void test_table(void **state _unused_)
 {
 	const struct cell rows[] = {
-		text("nginx"), cell_int(1536), text("\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e"), cell_null(),
-		text("e\xcc\x81\033[31m"), cell_int(-1),
+		text("nginx"),
+		cell_int(1536),
+		text("\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e"),
+		cell_null(),
+		text("e\xcc\x81\033[31m"),
+		cell_int(-1),
 	};
 	_cleanup_free_ char *s = render(&(struct out_options){.utf8 = true}, two, 2, rows, 3);
 
@@ -169,18 +181,22 @@ static void test_table(void **state _unused_)
 static void test_table_cut(void **state _unused_)
 {
 	const struct cell rows[] = {text("0123456789012345678901234567890123456789"), cell_int(1)};
-	_cleanup_free_ char *s = render(&(struct out_options){.utf8 = true, .width = 30}, two, 2, rows, 1);
+	_cleanup_free_ char *s =
+		render(&(struct out_options){.utf8 = true, .width = 30}, two, 2, rows, 1);
 	_cleanup_free_ char *ascii = render(&(struct out_options){.width = 30}, two, 2, rows, 1);
-	_cleanup_free_ char *narrow = render(&(struct out_options){.utf8 = true, .width = 10}, two, 2, rows, 1);
+	_cleanup_free_ char *narrow =
+		render(&(struct out_options){.utf8 = true, .width = 10}, two, 2, rows, 1);
 
 	assert_string_equal(s, "name                      size\n01234567890123456789012…    1B\n");
-	assert_string_equal(ascii, "name                      size\n012345678901234567890...    1B\n");
+	assert_string_equal(ascii,
+			    "name                      size\n012345678901234567890...    1B\n");
 	assert_string_equal(narrow, "name     …\n012345678…\n");
 }
 
 static void test_table_empty_and_late(void **state _unused_)
 {
-	const struct cell rows[] = {text("a"), cell_int(1), text("longer than the sample"), cell_int(2)};
+	const struct cell rows[] = {text("a"), cell_int(1), text("longer than the sample"),
+				    cell_int(2)};
 	_cleanup_free_ char *none = render(&(struct out_options){0}, two, 2, NULL, 0);
 	/* Nothing of a late, wider value is hidden. */
 	_cleanup_free_ char *late = render(&(struct out_options){.sample = 1}, two, 2, rows, 2);
@@ -192,26 +208,39 @@ static void test_table_empty_and_late(void **state _unused_)
 static void test_table_kinds(void **state _unused_)
 {
 	static const struct out_column cols[] = {
-		{"at", OUT_TIME, NULL},	 {"rtt", OUT_INT, "us"},   {"up", OUT_BOOL, NULL},
-		{"any", OUT_ANY, NULL},	 {"blob", OUT_BYTES, NULL}, {"part", OUT_REAL, NULL},
+		{"at", OUT_TIME, NULL}, {"rtt", OUT_INT, "us"},	   {"up", OUT_BOOL, NULL},
+		{"any", OUT_ANY, NULL}, {"blob", OUT_BYTES, NULL}, {"part", OUT_REAL, NULL},
 	};
 	const struct cell row[] = {
-		cell_int(0), cell_int(1500), cell_int(1), cell_int(7), {.kind = CELL_BLOB, .s = "\x01\x02", .len = 2},
+		cell_int(0),
+		cell_int(1500),
+		cell_int(1),
+		cell_int(7),
+		{.kind = CELL_BLOB, .s = "\x01\x02", .len = 2},
 		cell_real(0.25),
 	};
 	_cleanup_free_ char *s = render(&(struct out_options){0}, cols, ARRAY_SIZE(cols), row, 1);
-	_cleanup_free_ char *json = render(&(struct out_options){.format = OUT_JSON}, cols, ARRAY_SIZE(cols), row, 1);
+	_cleanup_free_ char *json =
+		render(&(struct out_options){.format = OUT_JSON}, cols, ARRAY_SIZE(cols), row, 1);
 
-	assert_string_equal(s, "at    rtt  up    any  blob  part\n0   1.5ms  true    7  0102  0.25\n");
-	assert_string_equal(json, "{\"at\":0,\"rtt\":1500,\"up\":true,\"any\":7,\"blob\":\"0102\",\"part\":0.25}\n");
+	assert_string_equal(s,
+			    "at    rtt  up    any  blob  part\n0   1.5ms  true    7  0102  0.25\n");
+	assert_string_equal(
+		json,
+		"{\"at\":0,\"rtt\":1500,\"up\":true,\"any\":7,\"blob\":\"0102\",\"part\":0.25}\n");
 }
 
 static void test_separated(void **state _unused_)
 {
-	const struct cell rows[] = {text("a,\"b\"\t"), cell_int(INT64_MIN), cell_null(), cell_null(), text(""), cell_int(0)};
-	_cleanup_free_ char *csv = render(&(struct out_options){.format = OUT_CSV}, two, 2, rows, 3);
-	_cleanup_free_ char *tsv = render(&(struct out_options){.format = OUT_TSV}, two, 2, rows, 3);
-	_cleanup_free_ char *none = render(&(struct out_options){.format = OUT_CSV}, two, 2, NULL, 0);
+	const struct cell rows[] = {text("a,\"b\"\t"), cell_int(INT64_MIN),
+				    cell_null(),       cell_null(),
+				    text(""),	       cell_int(0)};
+	_cleanup_free_ char *csv =
+		render(&(struct out_options){.format = OUT_CSV}, two, 2, rows, 3);
+	_cleanup_free_ char *tsv =
+		render(&(struct out_options){.format = OUT_TSV}, two, 2, rows, 3);
+	_cleanup_free_ char *none =
+		render(&(struct out_options){.format = OUT_CSV}, two, 2, NULL, 0);
 
 	assert_string_equal(csv, "name,size\n\"a,\"\"b\"\"\t\",-9223372036854775808\n,\n\"\",0\n");
 	assert_string_equal(tsv, "name\tsize\na,\"b\"\\t\t-9223372036854775808\n\t\n\t0\n");
@@ -221,8 +250,10 @@ static void test_separated(void **state _unused_)
 static void test_separated_on_terminal(void **state _unused_)
 {
 	const struct cell rows[] = {text("x\033[2J"), cell_int(1)};
-	_cleanup_free_ char *csv = render(&(struct out_options){.format = OUT_CSV, .tty = true}, two, 2, rows, 1);
-	_cleanup_free_ char *tsv = render(&(struct out_options){.format = OUT_TSV, .tty = true}, two, 2, rows, 1);
+	_cleanup_free_ char *csv =
+		render(&(struct out_options){.format = OUT_CSV, .tty = true}, two, 2, rows, 1);
+	_cleanup_free_ char *tsv =
+		render(&(struct out_options){.format = OUT_TSV, .tty = true}, two, 2, rows, 1);
 
 	assert_string_equal(csv, "name,size\nx\\x1b[2J,1\n");
 	assert_string_equal(tsv, "name\tsize\nx\\x1b[2J\t1\n");
@@ -230,12 +261,14 @@ static void test_separated_on_terminal(void **state _unused_)
 
 static void test_json_rows(void **state _unused_)
 {
-	static const struct out_column same[] = {{"a", OUT_ANY, NULL}, {"a", OUT_ANY, NULL}, {"a_2", OUT_ANY, NULL}};
+	static const struct out_column same[] = {
+		{"a", OUT_ANY, NULL}, {"a", OUT_ANY, NULL}, {"a_2", OUT_ANY, NULL}};
 	const struct cell row[] = {cell_int(INT64_MAX), cell_null(), cell_real(NAN)};
 	_cleanup_free_ char *s = render(&(struct out_options){.format = OUT_JSON}, same, 3, row, 1);
-	_cleanup_free_ char *tagged =
-		render(&(struct out_options){.format = OUT_JSON, .tag = "netflow"}, same, 1, row, 1);
-	_cleanup_free_ char *none = render(&(struct out_options){.format = OUT_JSON}, same, 3, NULL, 0);
+	_cleanup_free_ char *tagged = render(
+		&(struct out_options){.format = OUT_JSON, .tag = "netflow"}, same, 1, row, 1);
+	_cleanup_free_ char *none =
+		render(&(struct out_options){.format = OUT_JSON}, same, 3, NULL, 0);
 
 	assert_string_equal(s, "{\"a\":9223372036854775807,\"a_2\":null,\"a_2_2\":null}\n");
 	assert_string_equal(tagged, "{\"_table\":\"netflow\",\"a\":9223372036854775807}\n");
@@ -244,9 +277,11 @@ static void test_json_rows(void **state _unused_)
 
 static void test_frame(void **state _unused_)
 {
-	const struct cell rows[] = {text("a"), cell_int(1), text("b"), cell_int(2), text("c"), cell_int(3)};
+	const struct cell rows[] = {text("a"),	 cell_int(1), text("b"),
+				    cell_int(2), text("c"),   cell_int(3)};
 	_cleanup_free_ char *s =
-		render(&(struct out_options){.frame = true, .frame_rows = 1, .utf8 = true}, two, 2, rows, 3);
+		render(&(struct out_options){.frame = true, .frame_rows = 1, .utf8 = true}, two, 2,
+		       rows, 3);
 
 	assert_string_equal(s, "name  size\033[K\na       1B\033[K\n2 more rows\033[K\n");
 }
@@ -309,7 +344,8 @@ static void test_statement_end(void **state _unused_)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-		assert_int_equal(sql_statement_end(cases[i].text, strlen(cases[i].text)), cases[i].end);
+		assert_int_equal(sql_statement_end(cases[i].text, strlen(cases[i].text)),
+				 cases[i].end);
 	assert_true(sql_is_blank(LIT("  \n; -- nothing")));
 	assert_true(sql_is_blank(LIT("/* a */ ;")));
 	assert_false(sql_is_blank(LIT("-- x\nSELECT")));
