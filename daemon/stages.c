@@ -173,7 +173,6 @@ static void on_governor_event(void *ctx, const struct governor_event *event)
 	struct daemon *d = ctx;
 	struct api_server *api = atomic_load(&d->api);
 
-	log_warn("governor: %s", event->text);
 	daemon_note_decision(d, event->text);
 	selftables_decision_post(d->self, event);
 	if (api)
@@ -182,7 +181,7 @@ static void on_governor_event(void *ctx, const struct governor_event *event)
 
 static void on_governor_exit(void *ctx, int code, const struct governor_event *event)
 {
-	log_error("%s", event->text);
+	(void)event; /* the governor has logged it */
 	daemon_stop(ctx, code);
 }
 
