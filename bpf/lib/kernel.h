@@ -206,6 +206,7 @@ struct tcp_sock {
 	u64 bytes_retrans;
 	u32 snd_una;
 	u32 snd_nxt;
+	u32 write_seq;
 	u32 srtt_us;
 	u32 mdev_us;
 	u32 total_retrans;

@@ -23,27 +23,32 @@ static __always_inline __u32 sock_netns(struct sock *sk)
 }
 
 /*
- * Payload that was sent once. bytes_sent counts a segment again that a local firewall refused (the
- * kernel then sends it anew without calling it a retransmission); the sequence space counts SYN and
- * FIN. The smaller one is exact unless both happen.
+ * Payload that was sent once. bytes_sent counts a segment again that a local firewall refused: the
+ * kernel then sends it anew without calling it a retransmission. The sequence space doesn't, but it
+ * has SYN (in bytes_acked of who connected) and FIN, once that is sent. The smaller of both is right.
  */
-static __always_inline __u64 tcp_sent(__u64 bytes_sent, __u64 bytes_retrans, __u64 bytes_acked,
-				      __u32 flight)
+static __always_inline __u64 tcp_sent(__u64 once, __u64 acked, __u32 una, __u32 nxt, __u32 end, __u8 dir,
+				      int state)
 {
-	__u64 sent = bytes_sent - bytes_retrans, seq = bytes_acked + flight;
+	__u64 seq = acked + (__u32)(nxt - una);
 
-	return sent < seq ? sent : seq;
+	if (dir == NETFLOW_DIR_OUTGOING)
+		seq--;
+	if (nxt == end && state != K_TCP_ESTABLISHED && state != K_TCP_CLOSE_WAIT)
+		seq--;
+	return once < seq ? once : seq;
 }
 
 static __always_inline void conn_counters(struct netflow_conn *c, struct sock *sk,
-					  struct tcp_sock *tp)
+					  struct tcp_sock *tp, int state)
 {
 	__u64 rx = tp->bytes_received;
 
 	if (rx && sk->__sk_common.skc_flags & (1UL << K_SOCK_DONE))
 		rx--; /* the FIN */
 	c->rx = rx;
-	c->tx = tcp_sent(tp->bytes_sent, tp->bytes_retrans, tp->bytes_acked, tp->snd_nxt - tp->snd_una);
+	c->tx = tcp_sent(tp->bytes_sent - tp->bytes_retrans, tp->bytes_acked, tp->snd_una, tp->snd_nxt,
+			 tp->write_seq, c->dir, state);
 	c->srtt_us = tp->srtt_us >> 3;
 	c->mdev_us = tp->mdev_us >> 2;
 	c->retrans = tp->total_retrans;
@@ -193,14 +198,16 @@ static __always_inline void emit_end(struct sock *sk, struct tcp_sock *tp, struc
 	if (!c)
 		return;
 	conn_addrs(c, &a);
-	conn_counters(c, sk, tp);
 	if (o) {
 		conn_owner(c, o);
 	} else {
 		c->id = c->cgroup_id = c->pid = c->owner = 0;
 		__builtin_memset(c->comm, 0, sizeof(c->comm));
 	}
-	c->dir = dir != NETFLOW_DIR_NONE ? dir : old_direction(c->netns, c->sport);
+	c->dir = dir;
+	conn_counters(c, sk, tp, old);
+	if (dir == NETFLOW_DIR_NONE)
+		c->dir = old_direction(c->netns, c->sport);
 	c->flags = was_connected(old) ? 0 : NETFLOW_FAILED;
 	c->state = old;
 	c->transport = K_IPPROTO_TCP;
@@ -342,7 +349,8 @@ int tcp_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 0;
 	sock_addrs(sk, &a);
 	conn_addrs(&s.conn, &a);
-	conn_counters(&s.conn, sk, tp);
+	s.conn.dir = o->dir;
+	conn_counters(&s.conn, sk, tp, state);
 	if (iter_mode == NETFLOW_ITER_SHOW)
 		s.inode = sock_inode(sk);
 	iter_write(ctx->meta->seq, &s, o, state);
@@ -376,8 +384,9 @@ int tcp_sockets_hash(struct bpf_iter__bpf_map_elem *ctx)
 		return 0;
 	if (s.conn.rx && BPF_CORE_READ(sk, __sk_common.skc_flags) & (1UL << K_SOCK_DONE))
 		s.conn.rx--;
-	s.conn.tx = tcp_sent(s.conn.tx, BPF_CORE_READ(tp, bytes_retrans), BPF_CORE_READ(tp, bytes_acked),
-			     BPF_CORE_READ(tp, snd_nxt) - BPF_CORE_READ(tp, snd_una));
+	s.conn.tx = tcp_sent(s.conn.tx - BPF_CORE_READ(tp, bytes_retrans), BPF_CORE_READ(tp, bytes_acked),
+			     BPF_CORE_READ(tp, snd_una), BPF_CORE_READ(tp, snd_nxt),
+			     BPF_CORE_READ(tp, write_seq), o->dir, state);
 	s.conn.srtt_us = BPF_CORE_READ(tp, srtt_us) >> 3;
 	s.conn.mdev_us = BPF_CORE_READ(tp, mdev_us) >> 2;
 	s.conn.retrans = BPF_CORE_READ(tp, total_retrans);
