@@ -241,14 +241,22 @@ static int watch_shells(struct instance *in, struct err *err)
 	return failed;
 }
 
+static int bash_setup(struct instance *in, struct err *err)
+{
+	struct bash_state *st = in->state;
+
+	(void)err;
+	st->tail = &st->head;
+	st->rescan_ns = clock_boot_ns() + RESCAN_NS;
+	return 0;
+}
+
 static int bash_start(struct instance *in, struct err *err)
 {
 	struct bash_state *st = in->state;
 	struct err why = {};
 	int r;
 
-	st->tail = &st->head;
-	st->rescan_ns = clock_boot_ns() + RESCAN_NS;
 	r = watch_shells(in, &why);
 	if (st->nshells) {
 		if (r < 0)
@@ -485,4 +493,5 @@ static void bash_stop(struct instance *in)
 PLUGIN(bash, .help = "Lines typed at interactive bash shells, with user, terminal, directory and exit status",
        .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON, and a bash executable at one of the option's paths",
        TABLES(&bash_table), .options = bash_options, .state_size = sizeof(struct bash_state),
-       .default_interval_ns = TICK_NS, .start = bash_start, .event = bash_event, .tick = bash_tick, .stop = bash_stop);
+       .default_interval_ns = TICK_NS, .setup = bash_setup, .start = bash_start, .event = bash_event, .tick = bash_tick,
+       .stop = bash_stop);
