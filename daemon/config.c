@@ -199,7 +199,7 @@ static int section_assign(struct section *s, const char *key, const char *text, 
 	return r < 0 && s->plugin ? err_prefix(err, "plugins.%s: ", s->plugin->name) : r;
 }
 
-/* The list "plugins" speaks for every plugin: those it doesn't name are not enabled by that origin. */
+/* The list "enabled_plugins" speaks for every plugin: those it doesn't name are not enabled by that origin. */
 static int assign_plugin_list(struct config *c, const char *text, enum opt_origin origin, const char *detail,
 			      struct err *err)
 {
@@ -210,16 +210,16 @@ static int assign_plugin_list(struct config *c, const char *text, enum opt_origi
 	r = opt_set_new(&scratch, daemon_options);
 	if (r < 0)
 		return err_set(err, r, "out of memory");
-	r = opt_set_assign(scratch, "plugins", text, origin, err);
+	r = opt_set_assign(scratch, "enabled_plugins", text, origin, err);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; (item = opt_item(scratch, "plugins", i)); i++)
+	for (size_t i = 0; (item = opt_item(scratch, "enabled_plugins", i)); i++)
 		if (!plugin_find(item))
 			return unknown_plugin(item, err);
 	for (size_t i = 1; i < c->nsections; i++) {
 		bool listed = false;
 
-		for (size_t k = 0; (item = opt_item(scratch, "plugins", k)) && !listed; k++)
+		for (size_t k = 0; (item = opt_item(scratch, "enabled_plugins", k)) && !listed; k++)
 			listed = strcmp(item, c->sections[i].plugin->name) == 0;
 		r = section_assign(&c->sections[i], "enabled", listed ? "true" : "false", origin, detail, err);
 		if (r < 0)
@@ -241,7 +241,7 @@ int config_assign(struct config *c, const char *key, const char *text, enum opt_
 		r = why.code;
 	} else {
 		r = section_assign(s, short_key, text, origin, detail, &why);
-		if (r == 0 && !s->plugin && strcmp(key, "plugins") == 0)
+		if (r == 0 && !s->plugin && strcmp(key, "enabled_plugins") == 0)
 			r = assign_plugin_list(c, text, origin, detail, &why);
 	}
 	return r < 0 ? err_set(err, r, "%s", why.msg) : 0;

@@ -44,7 +44,7 @@ int config_assign(struct config *c, const char *key, const char *text, enum opt_
 /* Fills up to cap; returns how many values there are. */
 unsigned int config_values(const struct config *c, struct config_value_info *ret, unsigned int cap);
 
-/* Calls fn for every key whose text differs; old and new are NULL when unset. */
+/* Calls fn for every key whose text differs; old and new are "" when unset. */
 typedef void (*config_diff_fn)(void *arg, const char *key, const struct opt *opt, const char *old_text, const char *new_text);
 void config_diff(const struct config *old_config, const struct config *new_config, config_diff_fn fn, void *arg);
 

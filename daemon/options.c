@@ -20,7 +20,7 @@ const struct opt daemon_options[] = {
 	 .help = "group that may use the socket; root alone if the group doesn't exist"},
 	{.key = "state_dir", .type = OPT_STRING, .def = "/var/lib/ringside", .restart = true,
 	 .help = "directory of the ring and of what is kept over a restart"},
-	{.key = "plugins", .type = OPT_LIST, .env = "ENV_INPUT_EBPF_ENABLED_PLUGINS",
+	{.key = "enabled_plugins", .type = OPT_LIST, .env = "ENV_INPUT_EBPF_ENABLED_PLUGINS",
 	 .help = "plugins that are enabled at start; the same as enabled = true in each [plugins.NAME]"},
 	{.key = "cpu_limit", .type = OPT_CPU, .env = "ENV_INPUT_EBPF_CPU_LIMIT",
 	 .help = "cores that the daemon and its BPF programs may use (\"2.0\"); unset or 0: no limit"},

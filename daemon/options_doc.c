@@ -95,7 +95,7 @@ void options_dump_toml(FILE *out)
 
 	fputs("# ringsided: every option with its default, commented out. `ringsided --check-config` says what is wrong with a file.\n\n"
 	      "# The packaged host watches its flows from the start.\n"
-	      "plugins = [\"netflow\"]\n\n",
+	      "enabled_plugins = [\"netflow\"]\n\n",
 	      out);
 	print_toml(out, daemon_options, "");
 	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
