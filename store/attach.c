@@ -10,6 +10,9 @@
 #include "base/buf.h"
 #include "store/ring.h"
 
+/* Another reader that opens or closes a file in WAL at the same moment. */
+#define BUSY_TIMEOUT_MS 1000
+
 struct attached {
 	struct segment_file files[SCHEMA_MAX_SEGMENTS];
 	unsigned int n;
@@ -157,6 +160,7 @@ int attach_write(const char *dir, gid_t gid, const struct table *const *tables, 
 		sqlite3_close(a.db);
 		return err_set(err, -ENOMEM, "cannot open SQLite in memory for attach.sql");
 	}
+	sqlite3_busy_timeout(a.db, BUSY_TIMEOUT_MS);
 	attach_all(&a);
 	r = write_both(&a, dir, gid, tables, ntables, err);
 	sqlite3_close(a.db);

@@ -53,7 +53,8 @@ int schema_list(const char *dir, struct segment_file *ret, unsigned int cap, str
 /*
  * ATTACH read-only under file->schema, and check that it is a segment that this version can read. On failure nothing stays
  * attached. -ENOENT: evicted meanwhile; -EACCES: not for this user; -EPROTONOSUPPORT: written by a newer version;
- * -EBADMSG: damaged, or no segment; -EBUSY: locked. db must be opened with SQLITE_OPEN_URI.
+ * -EBADMSG: damaged, or no segment; -EBUSY: locked (sealing does that for some ms: the reader sets a busy timeout). db must
+ * be opened with SQLITE_OPEN_URI.
  */
 int schema_attach(sqlite3 *db, const struct segment_file *file, struct err *err);
 

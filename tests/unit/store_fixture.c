@@ -52,22 +52,32 @@ static void on_event(void *arg, const char *event, const char *detail)
 {
 	struct fixture *f = arg;
 
+	pthread_mutex_lock(&f->lock);
 	if (f->nevents < 16)
 		snprintf(f->events[f->nevents++], sizeof(f->events[0]), "%s: %s", event, detail);
+	pthread_mutex_unlock(&f->lock);
 }
 
-bool fixture_event(const struct fixture *f, const char *event)
+bool fixture_event(struct fixture *f, const char *event)
 {
-	for (unsigned int i = 0; i < f->nevents; i++)
-		if (!strncmp(f->events[i], event, strlen(event)))
-			return true;
-	return false;
+	bool found = false;
+
+	for (unsigned int turn = 0; turn < 500 && !found; turn++) {
+		pthread_mutex_lock(&f->lock);
+		for (unsigned int i = 0; i < f->nevents; i++)
+			found |= !strncmp(f->events[i], event, strlen(event));
+		pthread_mutex_unlock(&f->lock);
+		if (!found)
+			usleep(10000);
+	}
+	return found;
 }
 
 int fixture_setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
+	pthread_mutex_init(&f->lock, NULL);
 	snprintf(f->dir, sizeof(f->dir), "/tmp/ringside-store-XXXXXX");
 	if (!mkdtemp(f->dir))
 		return -1;
@@ -194,6 +204,7 @@ sqlite3 *reader_open(const struct fixture *f, const struct table *const *tables)
 
 	assert_true(n >= 0);
 	assert_int_equal(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL), SQLITE_OK);
+	sqlite3_busy_timeout(db, 5000); /* sealing locks a file for a moment */
 	for (int i = 0; i < n; i++)
 		if (schema_attach(db, &files[i], &err) < 0)
 			fail_msg("schema_attach: %s", err.msg);

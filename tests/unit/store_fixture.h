@@ -2,6 +2,7 @@
 /* Tables, rows and a scratch directory for the store's tests. */
 #pragma once
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -46,7 +47,8 @@ struct shell_row {
 struct fixture {
 	char dir[64];  /* made by mktemp, removed at the end */
 	char ring[80]; /* dir/ring */
-	char events[16][400];
+	pthread_mutex_t lock;
+	char events[16][400]; /* under lock */
 	unsigned int nevents;
 	struct store_options options;
 	struct store *store;
@@ -57,8 +59,8 @@ int fixture_teardown(void **state);
 /* A store with these tables, NULL-terminated; the defaults are roomy. */
 void fixture_open(struct fixture *f, const struct table *const *tables);
 void fixture_close(struct fixture *f);
-/* True if such an event was told. Only while the store is closed or flushed. */
-bool fixture_event(const struct fixture *f, const char *event);
+/* True if such an event is told within five seconds. */
+bool fixture_event(struct fixture *f, const char *event);
 
 /* n rows with ts from first on, step apart; values derive from ts. Not sealed. */
 struct batch *sample_batch(const struct table *t, uint32_t n, uint64_t first, uint64_t step);
