@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The kernel types that our programs read. */
 /*
- * The kernel types that our programs read: only the fields in use, relocated at load (CO-RE), so that
- * neither vmlinux.h nor a BTF of the build machine is needed. A field that a kernel renamed gets a
+ * Only the fields in use, relocated at load (CO-RE), so that neither vmlinux.h nor a BTF of the build
+ * machine is needed. A field that a kernel renamed gets a
  * struct x___flavor next to the struct, with the commit that renamed it; bpf_core_field_exists()
  * chooses. Own names begin with K_ or are as in the kernel; oldest kernel: 5.10.
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Kernel half of netflow: TCP here, UDP in udp.bpf.h. */
 /*
- * TCP and UDP flows. TCP costs nothing per packet or byte: the kernel counts in tcp_sock already, so
+ * TCP costs nothing per packet or byte: the kernel counts in tcp_sock already, so
  * it is read when a connection ends and by an iterator on each tick; owners are learned from state
  * changes and from tcp_recvmsg()'s call of tcp_rcv_space_adjust() in the context of the reader.
  */

@@ -53,7 +53,7 @@ static void say(const char *word, long n)
 static ssize_t uring_io(int fd, bool out, size_t len)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-	struct io_uring_cqe *cqe;
+	struct io_uring_cqe *cqe = NULL;
 	ssize_t n;
 
 	if (out)
