@@ -183,8 +183,10 @@ bool hooks_has_substitute(const struct bpf_object *obj, const struct bpf_program
 static void add_reason(char *list, size_t cap, const char *section, const char *why)
 {
 	size_t len = strlen(list);
+	int n = snprintf(list + len, cap - len, "%s%s: %s", len ? "; " : "", section, why);
 
-	snprintf(list + len, cap - len, "%s%s: %s", len ? "; " : "", section, why);
+	if (n < 0)
+		list[len] = '\0';
 }
 
 /* Keeps the first usable program of the group of first; returns whether there is one. */
