@@ -83,7 +83,7 @@ int chunk_write_batch(const struct batch *b, _Atomic size_t *total, struct chunk
 			batch_get(b, row, col, &v);
 			if (history && col == 0)
 				ts = (uint64_t)v.i;
-			wire_put_value(&w.values, &v);
+			wire_put_row_value(&w.values, &v);
 		}
 		n = chunk_writer_row(&w, ts, out);
 		if (n < 0)

@@ -134,7 +134,7 @@ static int on_rows(void *arg, const struct value *values, size_t nrows, size_t n
 
 	for (size_t row = 0; row < nrows; row++) {
 		for (size_t col = 0; col < ncols; col++)
-			wire_put_value(&q->values, &values[row * ncols + col]);
+			wire_put_row_value(&q->values, &values[row * ncols + col]);
 		q->nrows++;
 		if (q->nrows >= MESSAGE_ROWS || q->values.len >= MESSAGE_BYTES) {
 			int r = flush_rows(q);

@@ -99,7 +99,7 @@ static int on_rows(void *arg, const struct value *values, size_t nrows, size_t n
 		int r;
 
 		for (size_t col = 0; col < ncols; col++)
-			wire_put_value(&j->writer.values, &v[col]);
+			wire_put_row_value(&j->writer.values, &v[col]);
 		r = chunk_writer_row(&j->writer, ts, &j->rows);
 		if (r < 0)
 			return r;

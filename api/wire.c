@@ -152,7 +152,7 @@ static uint64_t zigzag(int64_t v)
 	return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
 }
 
-void wire_put_value(struct buf *b, const struct value *v)
+void wire_put_row_value(struct buf *b, const struct value *v)
 {
 	uint8_t tmp[24] = {2 << 3 | WIRE_BYTES};
 	uint8_t *body = tmp + 2; /* scalars are below 128 bytes: their length is one byte */

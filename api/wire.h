@@ -36,4 +36,4 @@ void wire_put_uint(struct buf *b, uint32_t number, uint64_t v); /* also enum and
 void wire_put_bytes(struct buf *b, uint32_t number, const void *data, size_t len);
 size_t wire_varint_size(uint64_t v);
 /* One element of RowBatch.values: tag, length and ringside.v1.Value. */
-void wire_put_value(struct buf *b, const struct value *v);
+void wire_put_row_value(struct buf *b, const struct value *v);
