@@ -13,6 +13,14 @@ struct {
 	__type(value, struct bash_symbols);
 } shells SEC(".maps");
 
+/* Shells whose line the return of readline() has seen, until bash puts it into the history. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u8);
+} seen SEC(".maps");
+
 /* The bash that this process runs, or NULL; *base: the start of its code. */
 static __always_inline struct bash_symbols *shell_of(struct task_struct *t, __u64 *base)
 {
@@ -89,25 +97,12 @@ static __always_inline void fill_owner(struct bash_line *e, struct task_struct *
 		bpf_probe_read_kernel_str(e->tty, sizeof(e->tty), &tty->name);
 }
 
-/* Return of readline(). any_program: the probe is in a library that others use too, so only a known bash counts. */
-static __always_inline int on_line(const char *text, bool any_program)
+static __always_inline int tell(const char *text, struct task_struct *t, struct bash_symbols *shell, __u64 base)
 {
-	struct task_struct *t = (struct task_struct *)bpf_get_current_task();
-	struct bash_symbols *shell;
-	struct bash_line *e;
-	__u64 base, cwd = 0;
+	struct bash_line *e = event_reserve(sizeof(*e));
+	__u64 cwd = 0;
 	long n;
 
-	if (!text)
-		return 0; /* end of file */
-	shell = shell_of(t, &base);
-	if (!shell && any_program)
-		return 0;
-	if (shell && shell_int(base, shell->executing, 0)) {
-		plugin_count(PLUGIN_STAT_FILTERED);
-		return 0;
-	}
-	e = event_reserve(sizeof(*e));
 	if (!e)
 		return 0;
 	n = bpf_probe_read_user_str(e->text, sizeof(e->text), text);
@@ -127,6 +122,28 @@ static __always_inline int on_line(const char *text, bool any_program)
 	return 0;
 }
 
+/* Return of readline(). any_program: the probe is in a library that others use too, so only a known bash counts. */
+static __always_inline int on_line(const char *text, bool any_program)
+{
+	struct task_struct *t = (struct task_struct *)bpf_get_current_task();
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct bash_symbols *shell;
+	__u8 yes = 1;
+	__u64 base;
+
+	if (!text)
+		return 0; /* end of file */
+	shell = shell_of(t, &base);
+	if (!shell && any_program)
+		return 0;
+	if (shell && shell_int(base, shell->executing, 0)) {
+		plugin_count(PLUGIN_STAT_FILTERED);
+		return 0;
+	}
+	bpf_map_update_elem(&seen, &pid, &yes, BPF_ANY); /* an LRU map takes every entry */
+	return tell(text, t, shell, base);
+}
+
 SEC("uprobe")
 int bash_prompt(struct pt_regs *ctx)
 {
@@ -143,4 +160,24 @@ SEC("uretprobe")
 int library_line(struct pt_regs *ctx)
 {
 	return on_line((const char *)PT_REGS_RC(ctx), true);
+}
+
+/*
+ * A readline() that was entered before the probes were there returns unseen: the first line of a shell that waited at
+ * its prompt. bash hands it to pre_process_line() right after that.
+ */
+SEC("uprobe")
+int bash_history(struct pt_regs *ctx)
+{
+	struct task_struct *t = (struct task_struct *)bpf_get_current_task();
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct bash_symbols *shell;
+	__u64 base;
+
+	if (!bpf_map_delete_elem(&seen, &pid))
+		return 0;
+	shell = shell_of(t, &base);
+	if (!shell || shell_int(base, shell->executing, 0))
+		return 0;
+	return tell((const char *)PT_REGS_PARM1(ctx), t, shell, base);
 }

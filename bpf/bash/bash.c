@@ -22,7 +22,7 @@
 /* Lines waiting for their end: 4 MiB at most. More than that within half a second isn't typed by people; they go without. */
 #define PENDING_MAX 1024
 #define TARGETS_MAX 32
-#define LINKS_MAX (TARGETS_MAX * 2)
+#define LINKS_MAX (TARGETS_MAX * 3)
 
 struct bash_row {
 	uint64_t ts;
@@ -198,9 +198,11 @@ static int describe_shell(struct instance *in, const struct exe *x, const char *
 static int watch_shell(struct instance *in, const char *path, struct err *err)
 {
 	_cleanup_(exe_closep) struct exe *shell = NULL, *library = NULL;
+	struct bash_bpf *skel = in->skel;
 	struct bash_state *st = in->state;
 	const char *needed;
 	char where[256];
+	uint64_t history;
 	int r;
 
 	r = exe_open(&shell, path, err);
@@ -222,6 +224,9 @@ static int watch_shell(struct instance *in, const char *path, struct err *err)
 		if (!r && st->ntargets < TARGETS_MAX)
 			st->targets[st->ntargets++] = (struct target){exe_dev(shell), exe_ino(shell)};
 	}
+	history = exe_offset(shell, exe_symbol(shell, "pre_process_line"));
+	if (!r && history)
+		r = attach(st, skel->progs.bash_history, false, path, history, err);
 	if (!r)
 		st->nshells++;
 	return r;
