@@ -105,13 +105,22 @@ void rpc_call_request(struct rpc *rpc)
 	}
 }
 
+/* In the order of strcmp(); grpc_slice_str_cmp() puts shorter texts first. */
+static int compare_path(grpc_slice path, const char *other)
+{
+	size_t len = GRPC_SLICE_LENGTH(path), other_len = strlen(other);
+	int c = memcmp(GRPC_SLICE_START_PTR(path), other, len < other_len ? len : other_len);
+
+	return c ? c : (len > other_len) - (len < other_len);
+}
+
 static const struct rpc_method *find_method(const struct rpc_options *o, grpc_slice path)
 {
 	size_t lo = 0, hi = o->nmethods;
 
 	while (lo < hi) {
 		size_t mid = (lo + hi) / 2;
-		int c = grpc_slice_str_cmp(path, o->methods[mid].path);
+		int c = compare_path(path, o->methods[mid].path);
 
 		if (c == 0)
 			return &o->methods[mid];
