@@ -107,6 +107,11 @@ void out_set_frame(struct out *o, size_t width, size_t height)
 	o->opt.frame_rows = height > 4 ? height - 3 : 1;
 }
 
+void out_skip_header(struct out *o)
+{
+	o->header_done = true;
+}
+
 int out_set_tag(struct out *o, const char *tag)
 {
 	char *copy = tag ? strdup(tag) : NULL;

@@ -80,6 +80,8 @@ DEFINE_CLEANUP(struct out *, out_free)
 int out_columns(struct out *o, const struct out_column *columns, size_t n);
 /* json only: the member "_table" of the rows that follow; copied. NULL: none. */
 int out_set_tag(struct out *o, const char *tag);
+/* After out_columns(): this result goes without a header. */
+void out_skip_header(struct out *o);
 /* One cell for each column. 0, -ENOMEM or the error of the file. */
 int out_row(struct out *o, const struct cell *cells);
 /* Writes what is held back to size columns: after each message of a live stream. */

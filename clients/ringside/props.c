@@ -64,6 +64,8 @@ int props_write(const struct props *p, struct out *o, enum out_format format)
 	if (format == OUT_JSON)
 		return write_object(p, o);
 	r = out_columns(o, columns, ARRAY_SIZE(columns));
+	if (format == OUT_TABLE)
+		out_skip_header(o);
 	for (size_t i = 0; r >= 0 && i < p->n; i++) {
 		const struct prop *item = &p->items[i];
 		_cleanup_buf_ struct buf human = {0};
@@ -74,7 +76,9 @@ int props_write(const struct props *p, struct out *o, enum out_format format)
 			out_add_human(&human, &item->column, &item->cell);
 			cells[1] = cell_text(human.data);
 		}
-		r = out_row(o, cells);
+		/* People don't miss what isn't there. */
+		if (format != OUT_TABLE || item->cell.kind != CELL_NULL)
+			r = out_row(o, cells);
 	}
 	return r;
 }
