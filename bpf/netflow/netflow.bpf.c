@@ -292,6 +292,15 @@ int BPF_PROG(tcp_reader, struct sock *sk)
 	return 0;
 }
 
+/* An accepted connection without a reader gets that long before it is put down to the listener: its worker may be about to start. */
+#define OWNER_GRACE_NS 1000000000ull
+
+static __always_inline bool owner_may_change(const struct nf_owner *o)
+{
+	return o->how == NETFLOW_OWNER_LISTENER && o->opened_ns &&
+	       bpf_ktime_get_boot_ns() - o->opened_ns < OWNER_GRACE_NS;
+}
+
 /* What the iterator leaves out: nothing to report, or not ours to report. */
 static __always_inline bool iter_skips(const struct nf_owner *o, __u8 state)
 {
@@ -299,7 +308,8 @@ static __always_inline bool iter_skips(const struct nf_owner *o, __u8 state)
 
 	if (dir == NETFLOW_DIR_CLOSED || dir == NETFLOW_DIR_SELF || state == K_TCP_CLOSE)
 		return true;
-	return iter_mode != NETFLOW_ITER_SHOW && (!was_connected(state) || dir == NETFLOW_DIR_LISTEN);
+	return iter_mode != NETFLOW_ITER_SHOW &&
+	       (!was_connected(state) || dir == NETFLOW_DIR_LISTEN || owner_may_change(o));
 }
 
 /* True when the connection must be reported; gives it its id. */
