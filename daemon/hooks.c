@@ -25,6 +25,22 @@ const char *hooks_lockdown(void)
 	return "";
 }
 
+/* The kernel's types, parsed once for all questions of one choice: 20 ms and 8 MiB that nobody needs afterwards. Loop thread. */
+static struct btf *vmlinux;
+
+void hooks_done(void)
+{
+	btf__free(vmlinux);
+	vmlinux = NULL;
+}
+
+static int vmlinux_id(const char *name, uint32_t kind)
+{
+	if (!vmlinux)
+		vmlinux = btf__load_vmlinux_btf();
+	return vmlinux ? btf__find_by_name_kind(vmlinux, name, kind) : -ENOENT;
+}
+
 /* r0 = 0; exit. Attached for a moment: where trampolines can't be made the load succeeds and only the attach fails. */
 static int try_fentry(const char *function)
 {
@@ -36,7 +52,7 @@ static int try_fentry(const char *function)
 	_cleanup_close_ int prog = -1, link = -1;
 	int id;
 
-	id = libbpf_find_vmlinux_btf_id(function, BPF_TRACE_FENTRY);
+	id = vmlinux_id(function, BTF_KIND_FUNC);
 	if (id < 0)
 		return -ENOENT;
 	opts.attach_btf_id = id;
@@ -77,7 +93,10 @@ static bool pmu_usable(const char *pmu, const char *option, char *why, size_t ca
 
 static bool btf_tracepoint_exists(const char *name)
 {
-	return libbpf_find_vmlinux_btf_id(name, BPF_TRACE_RAW_TP) > 0;
+	char type[128];
+
+	snprintf(type, sizeof(type), "btf_trace_%s", name); /* what the kernel's macros make of a tracepoint */
+	return vmlinux_id(type, BTF_KIND_TYPEDEF) > 0;
 }
 
 /* event: "syscalls/sys_enter_openat". Attaching goes through tracefs, so an event that only BTF knows is no use. */
@@ -231,7 +250,7 @@ static bool leads_group(struct bpf_object *obj, const struct bpf_program *prog)
 	return false;
 }
 
-int hooks_choose(struct bpf_object *obj, const struct hooks_banned *banned, char *degraded, size_t cap, struct err *err)
+static int choose(struct bpf_object *obj, const struct hooks_banned *banned, char *degraded, size_t cap, struct err *err)
 {
 	struct bpf_program *p;
 
@@ -253,4 +272,12 @@ int hooks_choose(struct bpf_object *obj, const struct hooks_banned *banned, char
 			 (int)(group_len(p) - strlen(HOOKS_OPTIONAL_PREFIX)), base, reasons);
 	}
 	return 0;
+}
+
+int hooks_choose(struct bpf_object *obj, const struct hooks_banned *banned, char *degraded, size_t cap, struct err *err)
+{
+	int r = choose(obj, banned, degraded, cap, err);
+
+	hooks_done();
+	return r;
 }

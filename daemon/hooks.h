@@ -37,5 +37,7 @@ int hooks_choose(struct bpf_object *obj, const struct hooks_banned *banned, char
  * "fentry/tcp_close: ...". Also used for doctor.
  */
 bool hooks_section_usable(const char *section, char *why, size_t cap);
+/* Forgets what hooks_section_usable() keeps for its next call. hooks_choose() does so by itself. Loop thread, as all here. */
+void hooks_done(void);
 /* "the kernel is locked down (integrity)" or ""; static text. */
 const char *hooks_lockdown(void);

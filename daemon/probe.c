@@ -156,12 +156,23 @@ static void probe_rights(struct probe *p)
 		    (unsigned long long)lim.rlim_cur);
 }
 
+/* An administrator may have switched them on for all. */
+static bool stats_enabled_by_others(void)
+{
+	_cleanup_close_ int fd = open("/proc/sys/kernel/bpf_stats_enabled", O_RDONLY | O_CLOEXEC);
+	char c = '0';
+
+	return fd >= 0 && read(fd, &c, 1) == 1 && c == '1';
+}
+
 static void probe_stats(struct probe *p)
 {
 	_cleanup_close_ int fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
 
 	if (fd >= 0)
 		add(p, "bpf_stats", true, "the run time of BPF programs is measured");
+	else if (stats_enabled_by_others())
+		add(p, "bpf_stats", true, "the run time of BPF programs is measured (sysctl kernel.bpf_stats_enabled)");
 	else
 		add(p, "bpf_stats", false, "the run time of BPF programs isn't measured (%s): cpu usage leaves it out", strerror(errno));
 }
@@ -200,6 +211,7 @@ int probe_new(struct probe **ret, const struct cgroup_place *place)
 		probe_stats(p);
 		probe_rights(p);
 		probe_host(p, place);
+		hooks_done();
 		*ret = p;
 	}
 	libbpf_set_print(print);
@@ -297,6 +309,7 @@ int probe_plugin(const struct probe *p, const struct plugin *plugin, struct requ
 	if (!obj)
 		return err_set(err, -EINVAL, "plugin %s: cannot open its BPF object: %s", plugin->name, strerror(errno));
 	require_programs(*skel->obj, ret, cap, n);
+	hooks_done();
 	plugin->skel->destroy(obj);
 	return 0;
 }

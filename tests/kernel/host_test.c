@@ -1,0 +1,588 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The plugin host with plugins of the test's own: choice of hooks, floods, failures, options, durations, leaks. Needs root. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <bpf/bpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <linux/types.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/macro.h"
+#include "bpf/host_never.skel.h"
+#include "bpf/host_plugin.skel.h"
+#include "bpf/plugin.h"
+#include "daemon/config.h"
+#include "daemon/host.h"
+#include "tests/kernel/host_plugin.h"
+
+struct test_row {
+	uint64_t ts, n;
+};
+static const struct field test_fields[] = {
+	FIELD(test_row, ts, U64, TIME, TAG, "ns", "when"),
+	FIELD(test_row, n, U64, INT64, DELTA, "", "samples since the last row"),
+};
+static const struct table test_table = TABLE(test_row, FLOW, "test", "samples", test_fields);
+static const struct table live_table = TABLE(test_row, LIVE, "test_live", "samples so far", test_fields);
+
+/* What the callbacks saw; one instance at a time. */
+static struct seen {
+	unsigned int setups, starts, ticks, stops, updates;
+	uint64_t forks, selfs, floods, rows, row_sum, last_row_ts, losses;
+	char last_event[64], last_actor[32];
+	bool serving, order_ok;
+} seen;
+
+struct state {
+	uint64_t pending;
+};
+
+static int plug_setup(struct instance *in, struct err *err)
+{
+	struct host_plugin_bpf *skel = in->skel;
+
+	seen.setups++;
+	skel->rodata->watched_tgid = (uint32_t)getpid();
+	bpf_program__set_autoattach(skel->progs.flood, false);
+	if (strcmp(opt_str(in->opts, "mode"), "broken") == 0)
+		return err_set(err, -EIO, "mode is broken");
+	return 0;
+}
+
+static int plug_start(struct instance *in, struct err *err)
+{
+	seen.starts++;
+	if (strcmp(opt_str(in->opts, "mode"), "late") == 0)
+		return err_set(err, -ENODEV, "too late");
+	return 0;
+}
+
+static int plug_event(struct instance *in, const void *ev, size_t len)
+{
+	const struct host_plugin_event *e = ev;
+	struct state *s = in->state;
+
+	if (len < sizeof(*e))
+		return -EINVAL;
+	if (e->kind == HOST_PLUGIN_FLOOD && opt_bool(in->opts, "picky"))
+		return -EBADMSG;
+	seen.forks += e->kind == HOST_PLUGIN_FORK;
+	seen.selfs += e->self;
+	seen.floods += e->kind == HOST_PLUGIN_FLOOD;
+	s->pending++;
+	return 0;
+}
+
+static int plug_tick(struct instance *in, uint64_t now)
+{
+	struct state *s = in->state;
+	struct test_row *row;
+
+	seen.ticks++;
+	row = instance_row(in, 0);
+	if (!row)
+		return -ENOMEM;
+	row->ts = now;
+	row->n = s->pending;
+	s->pending = 0;
+	return 0;
+}
+
+static int plug_update(struct instance *in, const char *key, struct err *err)
+{
+	(void)in;
+	(void)key;
+	(void)err;
+	seen.updates++;
+	return 0;
+}
+
+static int plug_snapshot(struct instance *in, const struct table *table, struct batch *batch)
+{
+	struct test_row *row = batch_add(batch);
+
+	(void)table;
+	if (!row)
+		return -ENOBUFS;
+	row->ts = 1;
+	row->n = in->count.events;
+	return 0;
+}
+
+static void plug_stop(struct instance *in)
+{
+	(void)in;
+	seen.stops++;
+}
+
+static const struct opt plug_options[] = {
+	{.key = "mode", .type = OPT_STRING, .def = "fine", .restart = true, .help = "what goes wrong"},
+	{.key = "picky", .type = OPT_BOOL, .def = "false", .help = "refuse samples of a flood"},
+	{},
+};
+
+static const struct plugin plugin_host_plugin;
+static const struct plugin plugin_host_never;
+const struct plugin *const plugins[] = {&plugin_host_plugin, &plugin_host_never, NULL};
+
+#define TEST_PLUGIN(id, ...)                                                                       \
+	static void *id##_open(struct bpf_object_skeleton **ret)                                   \
+	{                                                                                          \
+		struct id##_bpf *s = id##_bpf__open();                                             \
+		if (s)                                                                             \
+			*ret = s->skeleton;                                                        \
+		return s;                                                                          \
+	}                                                                                          \
+	static void id##_destroy(void *s)                                                          \
+	{                                                                                          \
+		id##_bpf__destroy(s);                                                              \
+	}                                                                                          \
+	static const struct bpf_skel_ops id##_ops = {.open = id##_open, .destroy = id##_destroy}; \
+	static const struct plugin plugin_##id = {.name = #id, .skel = &id##_ops, __VA_ARGS__}
+
+TEST_PLUGIN(host_plugin, .help = "for tests", TABLES(&test_table, &live_table), .options = plug_options,
+	    .state_size = sizeof(struct state), .setup = plug_setup, .start = plug_start, .event = plug_event, .tick = plug_tick,
+	    .update = plug_update, .snapshot = plug_snapshot, .stop = plug_stop);
+TEST_PLUGIN(host_never, .help = "for tests", TABLES(&test_table));
+
+struct fixture {
+	char dir[64], state_dir[96];
+	const char *flags[2];
+	struct config_source source;
+	struct config *config;
+	sd_event *loop;
+	struct host *host;
+	uint64_t store_ts;
+};
+
+static void publish(void *ctx, struct batch *batch)
+{
+	(void)ctx;
+	if (batch->table == &test_table)
+		for (unsigned int i = 0; i < batch->nrows; i++) {
+			const struct test_row *row = batch_row(batch, i);
+
+			seen.order_ok &= row->ts > seen.last_row_ts;
+			seen.last_row_ts = row->ts;
+			seen.rows++;
+			seen.row_sum += row->n;
+		}
+	batch_unref(batch);
+}
+
+static uint64_t last_ts(void *ctx, const struct table *table)
+{
+	const struct fixture *f = ctx;
+
+	(void)table;
+	return seen.last_row_ts > f->store_ts ? seen.last_row_ts : f->store_ts;
+}
+
+static void on_change(void *ctx, const char *plugin, const char *event, const char *detail, const char *actor, bool serving)
+{
+	(void)ctx;
+	(void)plugin;
+	(void)detail;
+	snprintf(seen.last_event, sizeof(seen.last_event), "%s", event);
+	snprintf(seen.last_actor, sizeof(seen.last_actor), "%s", actor);
+	seen.serving = serving;
+}
+
+static void make_host(struct fixture *f)
+{
+	struct host_options o = {
+		.loop = f->loop, .state_dir = f->dir, .self_tgid = 1, .publish = publish, .last_ts = last_ts, .on_change = on_change,
+		.ctx = f,
+	};
+	struct err err = {0};
+
+	assert_int_equal(config_load(&f->config, &f->source, &err), 0);
+	o.config = f->config;
+	assert_int_equal(host_new(&f->host, &o, &err), 0);
+}
+
+static void drop_host(struct fixture *f)
+{
+	host_free(f->host);
+	config_free(f->config);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	memset(&seen, 0, sizeof(seen));
+	seen.order_ok = true;
+	snprintf(f->dir, sizeof(f->dir), "/tmp/ringside-test-XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	snprintf(f->state_dir, sizeof(f->state_dir), "state_dir=%s", f->dir);
+	f->flags[0] = f->state_dir;
+	f->source = (struct config_source) {.file = "/dev/null", .flags = f->flags, .nflags = 1};
+	assert_true(sd_event_new(&f->loop) >= 0);
+	make_host(f);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	char path[160];
+
+	drop_host(f);
+	sd_event_unref(f->loop);
+	snprintf(path, sizeof(path), "%s/plugins.json", f->dir);
+	(void)unlink(path);
+	assert_int_equal(rmdir(f->dir), 0);
+	free(f);
+	return 0;
+}
+
+static void turn(struct fixture *f, uint64_t ms)
+{
+	uint64_t end = clock_mono_ns() + ms * NSEC_PER_MSEC, now;
+
+	while ((now = clock_mono_ns()) < end)
+		assert_true(sd_event_run(f->loop, (end - now) / NSEC_PER_USEC + 1) >= 0);
+}
+
+static void enable(struct fixture *f, const struct keyval *options, size_t n)
+{
+	struct err err = {0};
+	int r = host_enable(f->host, "host_plugin", options, n, false, 0, false, "rpc", &err);
+
+	if (r < 0)
+		print_error("%s\n", err.msg);
+	assert_int_equal(r, 0);
+}
+
+static void disable(struct fixture *f)
+{
+	assert_int_equal(host_disable(f->host, "host_plugin", false, "rpc", NULL), 0);
+}
+
+static struct plugin_info info_of(struct fixture *f, const struct plugin *p)
+{
+	struct plugin_info info;
+
+	host_info(f->host, p, &info);
+	return info;
+}
+
+static void fork_times(int n)
+{
+	for (int i = 0; i < n; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(0);
+		assert_true(pid > 0);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+	}
+}
+
+/* Runs the flood program in our own context. */
+static void flood(struct fixture *f, uint64_t n)
+{
+	struct plugin_info info = info_of(f, &plugin_host_plugin);
+	int fd = -1;
+
+	for (unsigned int i = 0; i < info.nprograms; i++)
+		if (strcmp(info.programs[i].name, "flood") == 0)
+			fd = bpf_prog_get_fd_by_id(info.programs[i].id);
+	assert_true(fd >= 0);
+	while (n) {
+		uint64_t args[1] = {n < HOST_PLUGIN_FLOOD_MAX ? n : HOST_PLUGIN_FLOOD_MAX};
+		LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = args, .ctx_size_in = sizeof(args));
+
+		assert_int_equal(bpf_prog_test_run_opts(fd, &run), 0);
+		n -= args[0];
+	}
+	close(fd);
+}
+
+static void best_hook_that_works(void **state)
+{
+	struct fixture *f = *state;
+	struct plugin_info info;
+
+	enable(f, NULL, 0);
+	info = info_of(f, &plugin_host_plugin);
+	assert_int_equal(info.state, PLUGIN_STATE_DEGRADED); /* the optional group has no hook */
+	assert_non_null(strstr(info.reason, "without extra (fentry/no_such_function_either: "));
+	assert_non_null(strstr(info.hook, "tp_btf/sched_process_fork"));
+	assert_int_equal(info.nprograms, 2);
+	assert_string_equal(info.programs[0].name, "see__works");
+	assert_true(info.programs[0].attached);
+	assert_false(info.programs[1].attached);
+	assert_int_equal(seen.setups, 2); /* the first attempt was refused by the verifier */
+	assert_true(seen.serving);
+	assert_string_equal(seen.last_event, "plugin_enabled");
+	fork_times(53);
+	turn(f, 250);
+	assert_int_equal(seen.forks, 53);
+	assert_int_equal(seen.selfs, 0);
+	assert_int_equal(info_of(f, &plugin_host_plugin).events, 53);
+	disable(f);
+	assert_int_equal(seen.row_sum, 53); /* the last interval is published at the stop */
+	assert_int_equal(seen.stops, 2);
+	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_DISABLED);
+	fork_times(3);
+	assert_int_equal(seen.forks, 53);
+}
+
+static void no_hook_at_all(void **state)
+{
+	struct fixture *f = *state;
+	struct plugin_info info;
+	struct err err = {0};
+
+	assert_int_equal(host_enable(f->host, "host_never", NULL, 0, false, 0, false, "rpc", &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.msg, "plugin host_never cannot start: no hook for never works here (fentry/"));
+	info = info_of(f, &plugin_host_never);
+	assert_int_equal(info.state, PLUGIN_STATE_UNSUPPORTED);
+	assert_non_null(strstr(info.reason, "tp_btf/no_such_tracepoint"));
+	assert_string_equal(seen.last_event, "plugin_failed");
+	assert_false(seen.serving);
+	enable(f, NULL, 0); /* the others are none the worse for it */
+}
+
+static void failures_on_the_way_up(void **state)
+{
+	static const struct keyval broken = {"mode", "broken"}, late = {"mode", "late"}, typo = {"moode", "x"}, picky = {"picky", "7"};
+	struct fixture *f = *state;
+	struct err err = {0};
+
+	assert_int_equal(host_enable(f->host, "host_plugin", &broken, 1, false, 0, false, "rpc", &err), -EIO);
+	assert_string_equal(err.msg, "plugin host_plugin cannot start: mode is broken");
+	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_FAILED);
+	assert_int_equal(seen.stops, 1);
+	assert_int_equal(host_enable(f->host, "host_plugin", &late, 1, false, 0, false, "rpc", &err), -ENODEV);
+	assert_int_equal(seen.stops, seen.setups);
+	assert_int_equal(host_enable(f->host, "host_plugin", &typo, 1, false, 0, false, "rpc", &err), -EINVAL);
+	assert_non_null(strstr(err.msg, "mode"));
+	assert_int_equal(host_enable(f->host, "host_plugin", &picky, 1, false, 0, true, "rpc", &err), -EINVAL);
+	assert_int_equal(host_enable(f->host, "host_plugn", NULL, 0, false, 0, false, "rpc", &err), -ENOENT);
+	assert_non_null(strstr(err.msg, "did you mean 'host_plugin'?"));
+	/* What failed left nothing behind: the next start is as the first. */
+	enable(f, NULL, 0);
+	assert_string_equal(info_of(f, &plugin_host_plugin).options[0].value, "fine");
+}
+
+struct fairness {
+	uint64_t floods_seen;
+	bool ran;
+};
+
+static int on_turn(sd_event_source *source, void *arg)
+{
+	struct fairness *fair = arg;
+
+	(void)source;
+	fair->floods_seen = seen.floods;
+	fair->ran = true;
+	return 0;
+}
+
+/* 60,000 samples wait; somebody else's work is done before they are read. */
+static void a_flood_starves_nobody(void **state)
+{
+	struct fixture *f = *state;
+	struct fairness fair = {0};
+	sd_event_source *source;
+
+	enable(f, NULL, 0);
+	turn(f, 150);
+	flood(f, 60000);
+	while (!seen.floods)
+		assert_true(sd_event_run(f->loop, UINT64_MAX) >= 0);
+	assert_true(seen.floods <= 8192);
+	assert_true(sd_event_add_defer(f->loop, &source, on_turn, &fair) >= 0);
+	turn(f, 400);
+	sd_event_source_unref(source);
+	assert_true(fair.ran);
+	assert_true(fair.floods_seen <= 3 * 8192);
+	assert_int_equal(seen.floods, 60000);
+}
+
+static void on_loss(void *arg, const char *table, const char *plugin, const char *stage, uint64_t lost)
+{
+	(void)arg;
+	assert_string_equal(table, "test");
+	assert_string_equal(plugin, "host_plugin");
+	if (strcmp(stage, "ring_full") == 0)
+		seen.losses += lost;
+	else
+		assert_string_equal(stage, "decode");
+}
+
+/* A ring of 64 KiB takes 4095 samples of 16 bytes: the rest is lost and known, sample for sample. */
+static void what_is_lost_is_counted(void **state)
+{
+	static const struct keyval options[] = {{"ring_size", "64KiB"}, {"picky", "true"}};
+	struct fixture *f = *state;
+	struct plugin_info info;
+
+	enable(f, options, 2);
+	turn(f, 150);
+	flood(f, 9973);
+	turn(f, 250);
+	host_account(f->host, on_loss, f);
+	info = info_of(f, &plugin_host_plugin);
+	assert_int_equal(info.ring_bytes, 65536);
+	assert_int_equal(info.events + info.kernel_drops, 9973);
+	assert_int_equal(info.events, 4095);
+	assert_int_equal(info.decode_errors, 4095);
+	assert_int_equal(seen.losses, info.kernel_drops);
+	host_account(f->host, on_loss, f); /* told once */
+	assert_int_equal(seen.losses, info.kernel_drops);
+	assert_in_range(info.map_bytes, 65536, 1 << 20);
+}
+
+static void options_at_run_time(void **state)
+{
+	static const struct keyval picky = {"picky", "true"}, interval = {"interval", "1s"}, restart = {"ring_size", "128KiB"},
+				   broken = {"mode", "broken"}, unset = {"picky", NULL};
+	struct fixture *f = *state;
+	struct err err = {0};
+	bool restarted;
+
+	enable(f, NULL, 0);
+	assert_int_equal(host_update(f->host, "host_plugin", &picky, 1, false, false, &restarted, &err), 0);
+	assert_false(restarted);
+	assert_int_equal(seen.updates, 1);
+	assert_int_equal(seen.stops, 1); /* of the refused first attempt */
+	assert_int_equal(host_update(f->host, "host_plugin", &interval, 1, false, false, &restarted, &err), 0);
+	assert_false(restarted);
+	turn(f, 2200);
+	assert_in_range(seen.ticks, 2, 3);
+	assert_int_equal(host_update(f->host, "host_plugin", &restart, 1, false, false, &restarted, &err), 0);
+	assert_true(restarted);
+	assert_int_equal(info_of(f, &plugin_host_plugin).ring_bytes, 128 * 1024);
+	/* A change that can't be: what ran before runs again. */
+	assert_int_equal(host_update(f->host, "host_plugin", &broken, 1, false, false, &restarted, &err), -EIO);
+	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_DEGRADED);
+	assert_string_equal(info_of(f, &plugin_host_plugin).options[0].value, "fine");
+	assert_int_equal(host_update(f->host, "host_plugin", &unset, 1, false, false, &restarted, &err), 0);
+	assert_string_equal(info_of(f, &plugin_host_plugin).options[1].origin, "default");
+	assert_true(seen.order_ok);
+	/* Given for this run: gone with it. */
+	disable(f);
+	assert_int_equal(info_of(f, &plugin_host_plugin).ring_bytes, 0);
+	enable(f, NULL, 0);
+	assert_int_equal(info_of(f, &plugin_host_plugin).ring_bytes, 1 << 20);
+}
+
+static void for_a_while(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(host_enable(f->host, "host_plugin", NULL, 0, false, 300 * NSEC_PER_MSEC, false, "rpc", NULL), 0);
+	assert_true(info_of(f, &plugin_host_plugin).disable_at_ns > clock_real_ns());
+	turn(f, 600);
+	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_DISABLED);
+	assert_string_equal(seen.last_actor, "timer");
+}
+
+static void kept_over_a_restart(void **state)
+{
+	static const struct keyval options = {"interval", "3s"};
+	struct fixture *f = *state;
+
+	assert_int_equal(host_enable(f->host, "host_plugin", &options, 1, true, 0, false, "rpc", NULL), 0);
+	assert_true(info_of(f, &plugin_host_plugin).persisted);
+	drop_host(f);
+	make_host(f);
+	host_enable_configured(f->host);
+	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_DEGRADED);
+	for (unsigned int i = 0; i < 4; i++) {
+		struct plugin_option_info o = info_of(f, &plugin_host_plugin).options[i];
+
+		if (strcmp(o.key, "interval") == 0) {
+			assert_string_equal(o.value, "3s");
+			assert_string_equal(o.origin, "state");
+		}
+	}
+	assert_int_equal(host_disable(f->host, "host_plugin", true, "rpc", NULL), 0);
+	drop_host(f);
+	make_host(f);
+	host_enable_configured(f->host);
+	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_DISABLED);
+}
+
+static void live_rows(void **state)
+{
+	struct fixture *f = *state;
+	struct batch *b = batch_new(&live_table, 8);
+
+	assert_int_equal(host_snapshot(f->host, &live_table, b), 0);
+	assert_int_equal(b->nrows, 0); /* doesn't run */
+	enable(f, NULL, 0);
+	fork_times(5);
+	turn(f, 250);
+	assert_int_equal(host_snapshot(f->host, &live_table, b), 0);
+	assert_int_equal(b->nrows, 1);
+	assert_int_equal(((const struct test_row *)batch_row(b, 0))->n, 5);
+	batch_unref(b);
+}
+
+static int count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+/* Memory is the sanitizer's to watch. */
+static void cycles_leave_nothing(void **state)
+{
+	struct fixture *f = *state;
+	int before = 0;
+
+	for (int i = 0; i < 101; i++) {
+		enable(f, NULL, 0);
+		fork_times(1);
+		disable(f);
+		if (i == 0)
+			before = count_fds();
+	}
+	assert_int_equal(count_fds(), before);
+	assert_int_equal(seen.row_sum, 101);
+	assert_true(seen.order_ok);
+	assert_int_equal(seen.stops, seen.setups);
+}
+
+#define test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		test(best_hook_that_works), test(no_hook_at_all), test(failures_on_the_way_up), test(a_flood_starves_nobody),
+		test(what_is_lost_is_counted), test(options_at_run_time), test(for_a_while), test(kept_over_a_restart),
+		test(live_rows), test(cycles_leave_nothing),
+	};
+
+	if (geteuid() != 0) {
+		puts("needs root");
+		return 77;
+	}
+	log_init(LOG_LEVEL_ERR); /* what is refused on purpose is checked, not read */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
