@@ -29,12 +29,15 @@ static int sink_result(int r, struct err *err)
 	return r < 0 ? err_set(err, r, "the answer could not be delivered: %s", strerror(-r)) : 0;
 }
 
+/* One per segment and a few of the sandbox. */
+#define MAX_NOTES 32
+
 /* Before the columns only, and not for ever: a sandboxed worker has nothing to tell the log. */
 static int take_note(struct query_run *run, struct wire *w, struct err *err)
 {
 	const char *msg = wire_get_str(w, sizeof(((struct err *)0)->msg));
 
-	if (!wire_done(w) || run->has_columns)
+	if (!wire_done(w) || run->has_columns || ++run->notes > MAX_NOTES)
 		return query_answer_broken(err);
 	if (log_ratelimit("query.worker", 3))
 		log_warn("%s", msg);

@@ -32,6 +32,7 @@ struct query_run {
 	char *names;               /* of the columns */
 	uint32_t ncols;
 	bool has_columns;
+	uint32_t notes;
 	uint64_t rows;
 	struct value *values;      /* QUERY_BATCH_ROWS rows */
 	bool served[QUERY_MAX_TABLES]; /* live tables: one snapshot each */

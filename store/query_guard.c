@@ -307,13 +307,15 @@ int query_guard_error(struct query_session *s, sqlite3 *db, int rc, const char *
 	if (s->expired)
 		return err_set(err, -ETIMEDOUT, "the query passed its deadline: read less (a condition on ts is cheap) or "
 						"allow more time");
+	if (s->denied[0]) /* a table is SQLITE_AUTH, a function a plain error */
+		return err_set(err, -EPERM, "%s", s->denied);
 	switch (rc & 0xff) {
 	case SQLITE_NOMEM:
 		return err_set(err, -E2BIG, "the query needs more memory than a query may have: sort, group or join less");
 	case SQLITE_TOOBIG:
 		return err_set(err, -E2BIG, "a text or blob of the query is larger than %d KiB", QUERY_MAX_CELL / 1024);
 	case SQLITE_AUTH:
-		return err_set(err, -EPERM, "%s", s->denied[0] ? s->denied : msg);
+		return err_set(err, -EPERM, "%.200s", msg);
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
 		return err_set(err, -EIO, "a segment of the ring is damaged (%.100s): leave its time range out", msg);
