@@ -104,8 +104,8 @@ struct store {
 	pthread_cond_t flushed; /* done moved on */
 	bool work, waiting;
 	unsigned int flushers;
-	bool stopping;
-	uint64_t stop_deadline_ns;
+	atomic_bool stopping;      /* written under the lock */
+	uint64_t stop_deadline_ns; /* before stopping */
 	struct store_event events[STORE_EVENTS_MAX];
 	unsigned int nevents;
 	uint64_t events_lost;

@@ -311,16 +311,6 @@ static void drain(struct store *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static bool stopping(struct store *s)
-{
-	bool ret;
-
-	pthread_mutex_lock(&s->lock);
-	ret = s->stopping;
-	pthread_mutex_unlock(&s->lock);
-	return ret;
-}
-
 static void *store_run(void *arg)
 {
 	struct store *s = arg;
@@ -328,7 +318,7 @@ static void *store_run(void *arg)
 	uint64_t maintained = 0;
 
 	heartbeat_register(&heart);
-	while (!stopping(s)) {
+	while (!atomic_load(&s->stopping)) {
 		bool flush = store_wait(s);
 		uint64_t now = clock_mono_ns();
 
@@ -375,8 +365,8 @@ void store_stop(struct store *s, uint64_t drain_ns)
 			queue_close(s->rings[i].queue);
 	if (s->started) {
 		pthread_mutex_lock(&s->lock);
-		s->stopping = true;
 		s->stop_deadline_ns = clock_mono_ns() + drain_ns;
+		atomic_store(&s->stopping, true);
 		pthread_cond_signal(&s->wake);
 		pthread_mutex_unlock(&s->lock);
 		pthread_join(s->thread, NULL);
