@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Boots other kernels and runs this build on them: tests/vm/kernels.sh [KERNEL...], default 5.10 6.1 6.12 newest.
+# timeout: 900
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+. tests/vm/lib/fetch.sh
+. tests/vm/lib/boot.sh
+
+skip() {
+	echo "$1"
+	exit 77
+}
+[ "$(uname -m)" = x86_64 ] || skip "the kernels are amd64's, this is $(uname -m)"
+for p in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio /sbin/depmod:kmod unxz:xz-utils; do
+	command -v "${p%%:*}" >/dev/null || skip "needs package ${p##*:}"
+done
+
+# Emulation is slow enough without sanitizers: the release build where there is one.
+build=${RINGSIDE_RELEASE:-build}
+[ -x "$build/bin/ringsided" ] && [ -x "$build/tests/tcpload" ] || build=${RINGSIDE_BUILD:-build}
+echo "programs of $build"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work/files/test/bin" "$work/files/tmp"
+for f in bin/ringsided bin/ringside tests/governor_probe tests/tcpload; do
+	[ -x "$build/$f" ] || skip "$build/$f isn't built"
+	cp "$build/$f" "$work/files/test/bin/"
+done
+# What a plugin watches must be there.
+mkdir -p "$work/files/usr/bin"
+cp /bin/bash "$work/files/usr/bin/"
+cp tests/vm/lib/guest.sh "$work/files/test/"
+vm_pack "$work/files" "$work/archive"
+
+ran=0 failed=0 unreachable=()
+for kernel in "${@:-5.10 6.1 6.12 newest}"; do
+	for k in $kernel; do
+		if ! vm_fetch "$k"; then
+			unreachable+=("$k: $vm_why")
+			echo "skip $k: $vm_why"
+			continue
+		fi
+		start=$SECONDS
+		vm_run "$k" "$work/archive" "$work/$k" 150
+		rc=$?
+		# Emulators die now and then of something else; a second time is no accident.
+		if [ $rc -eq 2 ]; then
+			echo "$k: the machine never came to an end, once more"
+			tail -n 5 "$work/$k/console" "$work/$k/qemu"
+			vm_run "$k" "$work/archive" "$work/$k" 150
+			rc=$?
+		fi
+		ran=$((ran + 1))
+		echo "==== $k: $([ $rc -eq 0 ] && echo passed || echo failed), $((SECONDS - start)) s"
+		cat "$work/$k/out"
+		if [ $rc -ne 0 ]; then
+			failed=$((failed + 1))
+			tail -n 20 "$work/$k/console"
+		fi
+	done
+done
+[ $failed -eq 0 ] || exit 1
+[ $ran -gt 0 ] || skip "no kernel could be had: ${unreachable[*]}"
+# Those that ran passed; what didn't run is told.
+for u in ${unreachable[@]+"${unreachable[@]}"}; do echo "not run: $u"; done
