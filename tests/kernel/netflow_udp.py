@@ -108,7 +108,7 @@ def main():
                 t.equal(c.client.stdout.readline().strip(), "open", c.name)
             with t.Daemon() as d:
                 d.enable("netflow", "interval=1s")
-                if "UDP is not seen" in d.plugin("netflow")["reason"]:
+                if "UDP is not seen" in (d.plugin("netflow")["reason"] or ""):
                     t.skip(d.plugin("netflow")["reason"])
                 for c in old:
                     check_live(d, c)
