@@ -264,7 +264,8 @@ static int bash_start(struct instance *in, struct err *err)
 
 	r = watch_shells(in, &why);
 	if (st->nshells) {
-		if (r < 0)
+		/* The default names the two places where a bash may be; only a path that somebody gave is missed. */
+		if (r < 0 && (r != -ENOENT || opt_origin(in->opts, "paths") != OPT_ORIGIN_DEFAULT))
 			snprintf(in->degraded, sizeof(in->degraded), "%.200s", why.msg);
 		return 0;
 	}
