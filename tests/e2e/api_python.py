@@ -264,7 +264,7 @@ def fake_governor(c):
     for bad, word in ((dict(limits=limits(mem_limit="4gigs")), "4gigs"), (dict(), "limit"),
                       (dict(update_mask=mask(paths=["speed"])), "speed")):
         code, text = api.status(c.call, "GovernorService/UpdateLimits", **bad)
-        ok("limits refuse %s" % bad, code == "INVALID_ARGUMENT" and word in text, (code, text))
+        ok("limits refuse what they don't know: %s" % word, code == "INVALID_ARGUMENT" and word in text, (code, text))
 
 
 def fake_daemon(c):

@@ -235,7 +235,7 @@ class Checks:
             self.passed += 1
         else:
             self.failed += 1
-        print("%s %s %s" % ("ok  " if ok else "FAIL", name, info if not ok or info else ""), flush=True)
+        print("%s %s%s" % ("ok  " if ok else "FAIL", name, "" if ok else ": %s" % (info,)), flush=True)
         return ok
 
     def done(self):

@@ -26,7 +26,7 @@ struct fake {
 	struct plugin_info plugins[FAKE_PLUGINS];
 	struct governor_info governor;
 
-	/* The store: an SQLite database in memory that lags behind the bus. */
+	/* The store: an SQLite database that lags behind the bus. */
 	pthread_t store_thread;
 	pthread_mutex_t store_mu;
 	pthread_cond_t store_cv;
@@ -36,6 +36,7 @@ struct fake {
 		uint64_t due_ns;
 	} *pending, **pending_tail;
 	sqlite3 *db;
+	char db_path[64];
 	bool store_stop;
 };
 

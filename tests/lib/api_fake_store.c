@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The fake daemon's store and query engine: one shared in-memory database, filled later than the bus on purpose. */
+/* The fake daemon's store and query engine: one SQLite file, filled later than the bus on purpose. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/thread.h"
 #include "tests/lib/api_fake.h"
 
-#define DB "file:api_fake?mode=memory&cache=shared"
 #define MAX_ROWS 10000000
 
 static void bind_value(sqlite3_stmt *st, int i, const struct value *v)
@@ -85,10 +85,11 @@ int fake_store_open(struct fake *f)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&f->store_cv, &attr);
 	pthread_condattr_destroy(&attr);
-	if (sqlite3_open_v2(DB, &f->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, NULL) != SQLITE_OK)
+	snprintf(f->db_path, sizeof(f->db_path), "/tmp/rs-api-fake.%d.db", (int)getpid());
+	if (sqlite3_open(f->db_path, &f->db) != SQLITE_OK)
 		return -EIO;
 	sqlite3_busy_timeout(f->db, 5000);
-	if (sqlite3_exec(f->db, "CREATE TABLE events(ts INTEGER PRIMARY KEY, seq, half, name, text, ip, odd);"
+	if (sqlite3_exec(f->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; CREATE TABLE events(ts INTEGER PRIMARY KEY, seq, half, name, text, ip, odd);"
 				"CREATE TABLE fake(produced); CREATE TABLE many(n INTEGER, pad TEXT);"
 				"WITH RECURSIVE c(x) AS (SELECT 0 UNION ALL SELECT x+1 FROM c WHERE x<499)"
 				" INSERT INTO many SELECT x, 'mm' FROM c", NULL, NULL, NULL) != SQLITE_OK)
@@ -105,7 +106,8 @@ void fake_store_close(struct fake *f)
 	pthread_cond_signal(&f->store_cv);
 	pthread_mutex_unlock(&f->store_mu);
 	pthread_join(f->store_thread, NULL);
-	sqlite3_close(f->db);
+	sqlite3_close(f->db); /* the last one: takes -wal and -shm along */
+	unlink(f->db_path);
 }
 
 void fake_store_add(struct fake *f, struct batch *b)
@@ -258,8 +260,7 @@ int fake_query(void *ctx, const char *sql, const struct value *params, size_t np
 	sqlite3 *db = NULL;
 	int r;
 
-	(void)ctx;
-	if (sqlite3_open_v2(DB, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL) != SQLITE_OK) {
+	if (sqlite3_open(((struct fake *)ctx)->db_path, &db) != SQLITE_OK) {
 		sqlite3_close(db);
 		return err_set(err, -EIO, "cannot open the database");
 	}
