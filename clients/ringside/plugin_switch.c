@@ -37,8 +37,6 @@ static int report(struct cli *cli, const Ringside__V1__Plugin *p, const char *wh
 	printf("%s: %s%s", p->name, what, restarted ? ", restarted" : "");
 	if (strcmp(what, plugin_state_text(p->state)) != 0)
 		printf(", %s", plugin_state_text(p->state));
-	if (plugin_runs(p) && p->hook && *p->hook)
-		printf(", by %s", p->hook);
 	if (timestamp_ns(p->disable_at))
 		printf(", until %s", clock_format_rfc3339(until, timestamp_ns(p->disable_at)));
 	puts("");
