@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -197,6 +198,45 @@ def test_others(d):
     equal((top.wait(10), top.stderr.read()), (0, b""), "top ended by a signal")
 
 
+def certificates(where):
+    """A CA, a certificate for the server at 127.0.0.1 and one for a client named viewer."""
+    def openssl(*args):
+        ringside.run("openssl", *args, cwd=where)
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test CA",
+            "-keyout", "ca.key", "-out", "ca.pem")
+    for name, extension in (("server", "subjectAltName=IP:127.0.0.1"), ("viewer", "extendedKeyUsage=clientAuth")):
+        with open(os.path.join(where, "ext"), "w") as f:
+            f.write(extension)
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}", "-keyout",
+                f"{name}.key", "-out", f"{name}.csr")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+                "-extfile", "ext", "-out", f"{name}.pem")
+
+
+def test_tls():
+    ringside.need_programs("openssl")
+    with tempfile.TemporaryDirectory(prefix="ringside-tls-") as where:
+        certificates(where)
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            port = s.getsockname()[1]
+        config = f'[api]\nlisten = "127.0.0.1:{port}"\ntls_ca = "{where}/ca.pem"\ntls_cert = "{where}/server.pem"\n'
+        config += f'tls_key = "{where}/server.key"\n'
+
+        def cli(*args, cert="viewer", at=port):
+            p = subprocess.run([CLI, "--address", f"127.0.0.1:{at}", "--tls-ca", f"{where}/ca.pem", "--tls-cert",
+                                f"{where}/{cert}.pem", "--tls-key", f"{where}/{cert}.key", *args], capture_output=True,
+                               text=True, timeout=60)
+            return p.returncode, p.stdout, p.stderr
+        with Daemon(config):
+            code, out, err = cli("-o", "json", "status")
+            equal((code, err), (0, ""), "status over TLS")
+            equal(objects(out)[0]["role"], "viewer", "role over TLS")
+            code, _, err = cli("plugin", "enable", "netflow")
+            equal(code, 1, "a viewer may not enable")
+            contains(err, "admin role", "why not")
+            equal(cli("tables", at=1)[0], 69, "nobody there")
+
+
 def main():
     ringside.need_root()
     config = 'log_level = "info"\nenabled_plugins = ["netflow"]\n[plugins.netflow]\ninterval = "1s"\nloopback = true\n'
@@ -216,6 +256,7 @@ def main():
         equal(d.wait(), 0, "exit code after shutdown")
         wait_until(lambda: subprocess.run([CLI, "--socket", d.socket, "tables"], capture_output=True).returncode == 69, 5,
                    "exit code 69")
+    test_tls()
 
 
 main()
