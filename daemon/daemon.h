@@ -34,10 +34,11 @@ enum exit_status {
 };
 
 struct daemon {
-	struct config *config;
+	struct config *config; /* exchanged by a reload: keep no pointer into it */
+	struct opt_set *boot;  /* as it was at the start, for options that need a restart; lives as long as all that uses it */
 	struct config_source source;
 	int lock_fd, bpf_stats_fd;
-	char *state_dir; /* for the life of the process */
+	const char *state_dir; /* in boot */
 	sd_event *loop;
 	struct mailbox *mailbox;
 	struct bus *bus;

@@ -72,7 +72,7 @@ static bool fentry_usable(const char *function, char *why, size_t cap)
 	if (r == -ENOENT)
 		snprintf(why, cap, "the kernel's BTF has no function %.64s", function);
 	else if (r == -EPERM)
-		snprintf(why, cap, "not permitted: CAP_BPF and CAP_PERFMON are needed");
+		snprintf(why, cap, "refused (EPERM): CAP_BPF or CAP_PERFMON is missing, or this kernel lets nobody trace functions");
 	else
 		snprintf(why, cap, "this kernel can't attach to functions (%s; CONFIG_FUNCTION_TRACER or CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS is off)",
 			 strerror(-r));

@@ -161,21 +161,45 @@ static bool prog_attached(const struct slot *s, const struct bpf_program *prog)
 	return false;
 }
 
-/* Appends the section once; a list that is full ends in "...". */
-static void add_hook(char *dst, size_t cap, const char *section)
+/* Sections of one kind, "cgroup": as many as there are. */
+static unsigned int count_kind(const struct slot *s, const char *kind)
 {
-	size_t len = strlen(dst);
-	const char *at = strstr(dst, section);
-	size_t n = strlen(section);
+	struct bpf_program *p;
+	unsigned int n = 0;
 
+	bpf_object__for_each_program(p, s->in.obj) {
+		char other[24];
+
+		attach_kind(bpf_program__section_name(p), other, sizeof(other));
+		n += bpf_program__autoload(p) && strcmp(other, kind) == 0;
+	}
+	return n;
+}
+
+/* A few hooks of a kind are named, many of them counted; iterators are read when needed and observe nothing by themselves. */
+#define HOOKS_NAMED 2
+
+static void add_hook(const struct slot *s, char *dst, size_t cap, const char *section)
+{
+	size_t len = strlen(dst), n;
+	char kind[24], text[96];
+	unsigned int count;
+	const char *at;
+
+	attach_kind(section, kind, sizeof(kind));
+	count = count_kind(s, kind);
+	if (strcmp(kind, "iter") == 0)
+		return;
+	if (count > HOOKS_NAMED)
+		snprintf(text, sizeof(text), "%u %s hooks", count, kind);
+	else
+		snprintf(text, sizeof(text), "%s", section);
+	n = strlen(text);
+	at = strstr(dst, text);
 	if (at && (at[n] == '\0' || at[n] == ',') && (at == dst || at[-1] == ' '))
 		return;
-	if (len + n + 7 >= cap) {
-		if (len < 3 || strcmp(dst + len - 3, "...") != 0)
-			snprintf(dst + len, cap - len, ", ...");
-		return;
-	}
-	snprintf(dst + len, cap - len, "%s%s", len ? ", " : "", section);
+	if (len + n + 3 < cap)
+		snprintf(dst + len, cap - len, "%s%s", len ? ", " : "", text);
 }
 
 static void info_programs(struct slot *s, struct plugin_info *ret)
@@ -189,7 +213,7 @@ static void info_programs(struct slot *s, struct plugin_info *ret)
 
 		if (!bpf_program__autoload(p) || prog_info(p, &info) < 0)
 			continue;
-		add_hook(ret->hook, sizeof(ret->hook), section);
+		add_hook(s, ret->hook, sizeof(ret->hook), section);
 		ret->run_count += info.run_cnt;
 		ret->run_time_ns += info.run_time_ns;
 		if (ret->nprograms == ARRAY_SIZE(ret->programs))

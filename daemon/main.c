@@ -74,13 +74,14 @@ static int serve(struct daemon *d)
 		log_err(r, "cannot block signals");
 		return EXIT_STATUS_FAILURE;
 	}
-	d->state_dir = strdup(opt_str(v, "state_dir"));
-	if (!d->state_dir) {
-		log_error("out of memory");
+	r = opt_set_copy(&d->boot, v);
+	if (r < 0) {
+		log_err(r, "cannot keep the configuration");
 		return EXIT_STATUS_FAILURE;
 	}
+	d->state_dir = opt_str(d->boot, "state_dir");
 	status = run(d);
-	free(d->state_dir);
+	opt_set_free(d->boot);
 	return status;
 }
 

@@ -186,8 +186,11 @@ static void probe_host(struct probe *p, const struct cgroup_place *place)
 		  access("/sys/fs/cgroup/unified/cgroup.controllers", F_OK) == 0;
 	bool selinux = access("/sys/fs/selinux/enforce", F_OK) == 0;
 
-	add(p, "lockdown", !*lockdown, "%s%s", *lockdown ? lockdown : "off",
-	    *lockdown ? ": kernel memory can't be read, some hooks are closed" : ": nothing is closed by it");
+	if (access("/sys/kernel/security/lockdown", F_OK) < 0)
+		add(p, "lockdown", true, "unknown, securityfs isn't mounted: the probes of the hooks say what is closed");
+	else
+		add(p, "lockdown", !*lockdown, "%s%s", *lockdown ? lockdown : "off",
+		    *lockdown ? ": kernel memory can't be read, some hooks are closed" : ": nothing is closed by it");
 	add(p, "tracefs", tracefs, "%s", tracefs ? "mounted" : "not mounted: named tracepoints and kprobes of old kernels can't be attached");
 	add(p, "cgroup2", v2, "%s", v2 ? "a version 2 tree is mounted: containers can be told, UDP and own traffic counted"
 				       : "no version 2 tree is mounted: containers can't be told, UDP and own traffic not counted");

@@ -101,6 +101,7 @@ void selftables_event(struct selftables *t, const char *event, const char *subje
 	row->subject = text(b, subject);
 	row->detail = text(b, detail);
 	row->actor = text(b, actor);
+	flush_one(t, &t->out[SELF_EVENTS]); /* rare, and whoever asked looks at once */
 }
 
 struct event_mail {
@@ -158,6 +159,7 @@ static int take_decision(void *arg)
 		row->value = e->decision.value;
 		row->limit_value = e->decision.limit;
 		row->breach = e->decision.breach;
+		flush_one(m->t, &m->t->out[SELF_DECISIONS]);
 	}
 	free(m);
 	return 0;

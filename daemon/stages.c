@@ -52,7 +52,7 @@ static void lock_down(struct daemon *d)
 /* Before any thread and socket: both stay in the cgroup that they were made in. */
 static int cgroup_up(struct daemon *d, struct err *err)
 {
-	int r = cgroup_enter(&d->place, "ringsided", opt_bool(config_daemon(d->config), "cgroup_manage"));
+	int r = cgroup_enter(&d->place, "ringsided", opt_bool(d->boot, "cgroup_manage"));
 
 	return r < 0 ? err_set(err, r, "cannot find our place in the cgroups: %s", strerror(-r)) : 0;
 }
@@ -224,7 +224,7 @@ static void on_store_event(void *arg, const char *event, const char *detail)
 
 static int store_up(struct daemon *d, struct err *err)
 {
-	const struct opt_set *v = config_daemon(d->config);
+	const struct opt_set *v = d->boot;
 	char dir[PATH_MAX];
 	struct store_options options = {
 		.dir = dir,
@@ -263,7 +263,7 @@ static void store_down(struct daemon *d)
 
 static int queries_up(struct daemon *d, struct err *err)
 {
-	const struct opt_set *v = config_daemon(d->config);
+	const struct opt_set *v = d->boot;
 	const struct query_engine_options options = {
 		.ring_dir = store_dir(d->store),
 		.tables = d->tables,
@@ -360,7 +360,7 @@ static const char *or_null(const char *text)
 
 static int api_up(struct daemon *d, struct err *err)
 {
-	const struct opt_set *v = config_daemon(d->config);
+	const struct opt_set *v = d->boot;
 	int n = sd_listen_fds(1), fds[16];
 	struct api_server_options options = {
 		.socket_path = n > 0 ? NULL : or_null(opt_str(v, "socket")),
