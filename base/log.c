@@ -16,7 +16,7 @@
 
 #include "base/clock.h"
 
-#define LINE_MAX_BYTES 1024
+#define LINE_MAX_BYTES	    1024
 #define RATELIMIT_WINDOW_NS (10 * NSEC_PER_SEC)
 /* Sites are literals in our own code; when more than these are busy, the quietest gives up its place. */
 #define RATELIMIT_SITES 64
@@ -29,7 +29,8 @@ static_assert(ARRAY_SIZE(level_names) == LOG_LEVEL_X_MAX, "a name for every leve
 
 /* As in syslog(3), which the journal uses. */
 static const int level_priorities[] = {
-	[LOG_LEVEL_ERR] = 3, [LOG_LEVEL_WARNING] = 4, [LOG_LEVEL_NOTICE] = 5, [LOG_LEVEL_INFO] = 6, [LOG_LEVEL_DEBUG] = 7,
+	[LOG_LEVEL_ERR] = 3,  [LOG_LEVEL_WARNING] = 4, [LOG_LEVEL_NOTICE] = 5,
+	[LOG_LEVEL_INFO] = 6, [LOG_LEVEL_DEBUG] = 7,
 };
 static_assert(ARRAY_SIZE(level_priorities) == LOG_LEVEL_X_MAX, "a priority for every level");
 
@@ -101,8 +102,9 @@ static void emit(enum log_level level, const char *module, char *text)
 			    "PRIORITY=%d", level_priorities[level], "RINGSIDE_MODULE=%s",
 			    module ? module : "", NULL) >= 0)
 		return;
-	n = snprintf(line, sizeof(line), "%s %s %s%s%s\n", clock_format_rfc3339(when, clock_real_ns()),
-		     level_names[level], module ? module : "", module ? ": " : "", text);
+	n = snprintf(line, sizeof(line), "%s %s %s%s%s\n",
+		     clock_format_rfc3339(when, clock_real_ns()), level_names[level],
+		     module ? module : "", module ? ": " : "", text);
 	if (n >= (int)sizeof(line)) {
 		n = sizeof(line) - 1;
 		line[n - 1] = '\n';

@@ -70,7 +70,8 @@ void opt_set_free(struct opt_set *set)
 /* The parsers say what is wrong with the text; the caller puts the key in front. */
 static int parse_bool(const char *text, int64_t *ret, struct err *err)
 {
-	static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no", "off", "0"};
+	static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no",
+										    "off", "0"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(yes); i++) {
 		if (!strcasecmp(text, yes[i]) || !strcasecmp(text, no[i])) {
@@ -119,7 +120,8 @@ static int parse_enum(const struct opt *o, const char *text, int64_t *ret, struc
 			return 0;
 		}
 		if (n < sizeof(list))
-			n += snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "", o->choices[i]);
+			n += snprintf(list + n, sizeof(list) - n, "%s%s", i ? ", " : "",
+				      o->choices[i]);
 	}
 	return err_set(err, -EINVAL, "'%.64s': unknown, use one of %s", text, list);
 }
@@ -195,8 +197,8 @@ static int parse_value(const struct opt *o, const char *text, struct opt_value *
 }
 
 /* min and max are texts of our own tables: one that doesn't parse is a bug and is reported as such. */
-static int check_bound(const struct opt *o, const struct opt_value *v, const char *bound, bool is_max,
-		       const char *text, struct err *err)
+static int check_bound(const struct opt *o, const struct opt_value *v, const char *bound,
+		       bool is_max, const char *text, struct err *err)
 {
 	struct opt_value b = {};
 	bool outside;
@@ -257,8 +259,8 @@ int opt_set_new(struct opt_set **ret, const struct opt *table)
 
 		if (!table[i].def)
 			continue;
-		r = opt_value_fill(&set->values[i], &table[i], table[i].def, OPT_ORIGIN_DEFAULT, NULL,
-				   NULL);
+		r = opt_value_fill(&set->values[i], &table[i], table[i].def, OPT_ORIGIN_DEFAULT,
+				   NULL, NULL);
 		if (r < 0)
 			return r;
 	}
@@ -281,7 +283,8 @@ int opt_set_copy(struct opt_set **ret, const struct opt_set *from)
 
 		if (!v->set)
 			continue;
-		r = opt_value_fill(&set->values[i], &from->table[i], v->text, v->origin, v->detail, NULL);
+		r = opt_value_fill(&set->values[i], &from->table[i], v->text, v->origin, v->detail,
+				   NULL);
 		if (r < 0)
 			return r;
 	}
@@ -309,12 +312,13 @@ static int unknown_key(const struct opt_set *set, const char *key, struct err *e
 		near = opt_nearest(key, names, set->n);
 	}
 	if (near)
-		return err_set(err, -ENOENT, "unknown option '%.64s', did you mean '%s'?", key, near);
+		return err_set(err, -ENOENT, "unknown option '%.64s', did you mean '%s'?", key,
+			       near);
 	return err_set(err, -ENOENT, "unknown option '%.64s'", key);
 }
 
-int opt_set_assign_detail(struct opt_set *set, const char *key, const char *text, enum opt_origin origin,
-			  const char *detail, struct err *err)
+int opt_set_assign_detail(struct opt_set *set, const char *key, const char *text,
+			  enum opt_origin origin, const char *detail, struct err *err)
 {
 	ssize_t i = opt_index(set, key);
 	struct opt_value v = {};
@@ -339,7 +343,8 @@ int opt_set_assign_detail(struct opt_set *set, const char *key, const char *text
 	return 0;
 }
 
-int opt_set_assign(struct opt_set *set, const char *key, const char *text, enum opt_origin origin, struct err *err)
+int opt_set_assign(struct opt_set *set, const char *key, const char *text, enum opt_origin origin,
+		   struct err *err)
 {
 	return opt_set_assign_detail(set, key, text, origin, NULL, err);
 }
@@ -365,8 +370,8 @@ int opt_set_assign_env(struct opt_set *set, const char *prefix, struct err *err)
 
 			if (!text)
 				continue;
-			r = opt_set_assign_detail(set, set->table[i].key, text, OPT_ORIGIN_ENV, names[k],
-						  err);
+			r = opt_set_assign_detail(set, set->table[i].key, text, OPT_ORIGIN_ENV,
+						  names[k], err);
 			if (r < 0) {
 				err_prefix(err, "%s", names[k]);
 				return r;
@@ -401,7 +406,8 @@ static unsigned int distance(const char *a, const char *b)
 
 		cur[0] = i;
 		for (size_t j = 1; j <= nb; j++) {
-			int ca = tolower((unsigned char)a[i - 1]), cb = tolower((unsigned char)b[j - 1]);
+			int ca = tolower((unsigned char)a[i - 1]),
+			    cb = tolower((unsigned char)b[j - 1]);
 			unsigned int d = prev[j - 1] + (ca != cb);
 
 			if (prev[j] + 1u < d)
@@ -445,7 +451,8 @@ const char *opt_nearest(const char *key, const char *const *names, size_t n)
 }
 
 /* A key or type that isn't in the table is a bug in this program. */
-static const struct opt_value *opt_value_of(const struct opt_set *set, const char *key, unsigned int types)
+static const struct opt_value *opt_value_of(const struct opt_set *set, const char *key,
+					    unsigned int types)
 {
 	ssize_t i = opt_index(set, key);
 
@@ -461,8 +468,10 @@ bool opt_bool(const struct opt_set *set, const char *key)
 
 int64_t opt_i64(const struct opt_set *set, const char *key)
 {
-	return opt_value_of(set, key, 1u << OPT_INT | 1u << OPT_BYTES | 1u << OPT_RATE | 1u << OPT_CPU |
-					      1u << OPT_DURATION | 1u << OPT_ENUM)->i;
+	return opt_value_of(set, key,
+			    1u << OPT_INT | 1u << OPT_BYTES | 1u << OPT_RATE | 1u << OPT_CPU |
+				    1u << OPT_DURATION | 1u << OPT_ENUM)
+		->i;
 }
 
 double opt_f64(const struct opt_set *set, const char *key)

@@ -13,9 +13,9 @@
 #include "base/clock.h"
 #include "base/macro.h"
 
-#define BYTES_FORMS "use a number with B, K, KiB, M, MiB, G, GiB, T or TiB"
+#define BYTES_FORMS    "use a number with B, K, KiB, M, MiB, G, GiB, T or TiB"
 #define DURATION_FORMS "use numbers with ns, us, ms, s, m, h, d or w, as in '10s' or '1h30m'"
-#define CPU_FORMS "use cores ('0.5', '2.0') or a share of one core ('150%')"
+#define CPU_FORMS      "use cores ('0.5', '2.0') or a share of one core ('150%')"
 
 /* More digits than this behind the point say nothing: 1 ns in a year is 17 digits. */
 #define FRACTION_DIGITS 12
@@ -102,7 +102,8 @@ static bool decimal_scale(const struct decimal *d, uint64_t factor, uint64_t *re
 	return true;
 }
 
-static const struct unit *unit_find(const struct unit *units, size_t n, const char *name, size_t len)
+static const struct unit *unit_find(const struct unit *units, size_t n, const char *name,
+				    size_t len)
 {
 	for (size_t i = 0; i < n; i++)
 		if (strlen(units[i].name) == len && !strncasecmp(units[i].name, name, len))
@@ -130,7 +131,8 @@ static int parse_bytes(const char *text, size_t len, const char *suffix, uint64_
 	if (r == -ERANGE || (!r && p > end))
 		goto range;
 	if (r)
-		return err_set(err, -EINVAL, "'%.64s': not a size, %s%s", text, BYTES_FORMS, suffix);
+		return err_set(err, -EINVAL, "'%.64s': not a size, %s%s", text, BYTES_FORMS,
+			       suffix);
 	p = skip_spaces(p);
 	if (p > end)
 		p = end;
@@ -262,7 +264,8 @@ char *units_format_bytes(char *dst, size_t cap, uint64_t bytes)
 	unsigned int u = 0;
 
 	/* 1023.95 would be shown as 1024: one unit up then. */
-	while (u + 1 < ARRAY_SIZE(names) && (double)bytes / (double)(1ull << (10 * u)) >= (u ? 1023.95 : 1024))
+	while (u + 1 < ARRAY_SIZE(names) &&
+	       (double)bytes / (double)(1ull << (10 * u)) >= (u ? 1023.95 : 1024))
 		u++;
 	format_scaled(dst, cap, bytes, 1ull << (10 * u), u ? 1 : 0, names[u]);
 	return dst;
@@ -297,7 +300,8 @@ char *units_format_duration(char *dst, size_t cap, uint64_t ns)
 		major = s / 86400, minor = s % 86400 / 3600, major_name = "d", minor_name = "h";
 	}
 	if (minor)
-		snprintf(dst, cap, "%" PRIu64 "%s%" PRIu64 "%s", major, major_name, minor, minor_name);
+		snprintf(dst, cap, "%" PRIu64 "%s%" PRIu64 "%s", major, major_name, minor,
+			 minor_name);
 	else
 		snprintf(dst, cap, "%" PRIu64 "%s", major, major_name);
 	return dst;

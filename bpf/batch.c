@@ -9,11 +9,11 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 
-#define ROWS_FIRST 16u
-#define ARENA_FIRST 1024u
-#define ARENA_MAX (1u << 20)
+#define ROWS_FIRST    16u
+#define ARENA_FIRST   1024u
+#define ARENA_MAX     (1u << 20)
 #define ARENA_PER_ROW 1024u
-#define ARENA_LIMIT (64u << 20)
+#define ARENA_LIMIT   (64u << 20)
 
 struct batch *batch_new(const struct table *table, uint32_t cap)
 {
@@ -318,7 +318,8 @@ static void get_chars(const struct field *f, const char *p, struct value *ret)
 	if (utf8_valid(p, len))
 		set_text(ret, p, len);
 	else
-		set_text(ret, ret->scratch, utf8_sanitize(ret->scratch, sizeof(ret->scratch), p, len));
+		set_text(ret, ret->scratch,
+			 utf8_sanitize(ret->scratch, sizeof(ret->scratch), p, len));
 	if (!len && f->null == NULL_ZERO)
 		ret->kind = VALUE_NULL;
 }
@@ -334,11 +335,11 @@ static void get_enum(const struct field *f, uint8_t idx, struct value *ret)
 	ret->kind = VALUE_NULL;
 }
 
-#define LOAD(type)                           \
-	({                                   \
-		type _v;                     \
-		memcpy(&_v, p, sizeof(_v));  \
-		_v;                          \
+#define LOAD(type)                          \
+	({                                  \
+		type _v;                    \
+		memcpy(&_v, p, sizeof(_v)); \
+		_v;                         \
 	})
 
 /* Unsigned values are widened; all bits set in their own width means NULL under NULL_MAX. */
@@ -354,8 +355,8 @@ static void set_unsigned(const struct field *f, uint64_t v, uint64_t all_ones, s
 
 static void set_signed(const struct field *f, int64_t v, struct value *ret)
 {
-	ret->kind = (f->null == NULL_ZERO && !v) || (f->null == NULL_MAX && v == -1) ? VALUE_NULL :
-										       VALUE_INT;
+	ret->kind = (f->null == NULL_ZERO && !v) || (f->null == NULL_MAX && v == -1) ? VALUE_NULL
+										     : VALUE_INT;
 	ret->i = v;
 }
 
@@ -466,11 +467,13 @@ static bool image_rows_valid(const struct batch *b)
 			s = LOAD(struct str);
 			if (!s.len)
 				continue;
-			if ((uint64_t)s.off + s.len > b->arena_len || !utf8_valid(b->arena + s.off, s.len))
+			if ((uint64_t)s.off + s.len > b->arena_len ||
+			    !utf8_valid(b->arena + s.off, s.len))
 				return false;
 		}
 	}
-	return !table_is_history(t) || !b->nrows || (b->ts_min == row_ts(b->rows) && b->ts_max == last);
+	return !table_is_history(t) || !b->nrows ||
+	       (b->ts_min == row_ts(b->rows) && b->ts_max == last);
 }
 
 int batch_from_image(const struct table *table, const void *src, size_t len, struct batch **ret)
@@ -485,8 +488,8 @@ int batch_from_image(const struct table *table, const void *src, size_t len, str
 	memcpy(&h, p, sizeof(h));
 	if (h.magic != IMAGE_MAGIC || h.row_size != table->row_size || h.nfields != table->nfields)
 		return -EINVAL;
-	if (__builtin_mul_overflow((size_t)h.nrows, (size_t)h.row_size, &rows) || rows > len - sizeof(h) ||
-	    h.arena_len != len - sizeof(h) - rows)
+	if (__builtin_mul_overflow((size_t)h.nrows, (size_t)h.row_size, &rows) ||
+	    rows > len - sizeof(h) || h.arena_len != len - sizeof(h) - rows)
 		return -EINVAL;
 
 	b = batch_new(table, h.nrows);

@@ -171,7 +171,8 @@ int exe_open_library(struct exe **ret, const char *soname, char *path, size_t ca
 {
 	/* As ld.so(8) is set up by Debian, Fedora and the rest. */
 	static const char *const folders[] = {
-		"/lib/" EXE_TRIPLET, "/usr/lib/" EXE_TRIPLET, "/lib64", "/usr/lib64", "/lib", "/usr/lib",
+		"/lib/" EXE_TRIPLET, "/usr/lib/" EXE_TRIPLET, "/lib64", "/usr/lib64", "/lib",
+		"/usr/lib",
 	};
 
 	if (strchr(soname, '/'))
@@ -184,5 +185,6 @@ int exe_open_library(struct exe **ret, const char *soname, char *path, size_t ca
 	}
 	return err_set(err, -ENOENT,
 		       "%s is in none of /lib/" EXE_TRIPLET ", /usr/lib/" EXE_TRIPLET
-		       ", /lib64, /usr/lib64, /lib, /usr/lib", soname);
+		       ", /lib64, /usr/lib64, /lib, /usr/lib",
+		       soname);
 }

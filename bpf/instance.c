@@ -16,10 +16,20 @@ struct instance_out {
 };
 
 const struct opt plugin_common_options[] = {
-	{.key = "interval", .type = OPT_DURATION, .def = "10s", .min = "1s", .max = "1h",
+	{.key = "interval",
+	 .type = OPT_DURATION,
+	 .def = "10s",
+	 .min = "1s",
+	 .max = "1h",
 	 .help = "time between two rows of the same thing in interval tables"},
-	{.key = "ring_size", .type = OPT_BYTES, .def = "1MiB", .min = "64KiB", .max = "64MiB", .restart = true,
-	 .help = "memory for events on their way out of the kernel, in bytes; rounded up to a power of two"},
+	{.key = "ring_size",
+	 .type = OPT_BYTES,
+	 .def = "1MiB",
+	 .min = "64KiB",
+	 .max = "64MiB",
+	 .restart = true,
+	 .help = "memory for events on their way out of the kernel, in bytes; rounded up to a "
+		 "power of two"},
 	{},
 };
 

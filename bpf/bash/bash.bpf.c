@@ -97,7 +97,8 @@ static __always_inline void fill_owner(struct bash_line *e, struct task_struct *
 		bpf_probe_read_kernel_str(e->tty, sizeof(e->tty), &tty->name);
 }
 
-static __always_inline int tell(const char *text, struct task_struct *t, struct bash_symbols *shell, __u64 base)
+static __always_inline int tell(const char *text, struct task_struct *t, struct bash_symbols *shell,
+				__u64 base)
 {
 	struct bash_line *e = event_reserve(sizeof(*e));
 	__u64 cwd = 0;
@@ -117,7 +118,9 @@ static __always_inline int tell(const char *text, struct task_struct *t, struct 
 	if (shell)
 		cwd = shell_pointer(base, shell->cwd);
 	n = cwd ? bpf_probe_read_user_str(e->cwd, sizeof(e->cwd), (void *)cwd) : 0;
-	e->cwd_len = n > 1 && n < (long)sizeof(e->cwd) ? n - 1 : 0; /* a full buffer may have lost its end */
+	e->cwd_len = n > 1 && n < (long)sizeof(e->cwd)
+			     ? n - 1
+			     : 0; /* a full buffer may have lost its end */
 	event_submit(e);
 	return 0;
 }

@@ -3,26 +3,21 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-
-#include <bpf/bpf.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "bpf/bash/bash.h"
 #include "bpf/bash.skel.h"
-#include "bpf/exe.h"
+#include "bpf/bash/bash.h"
+#include "bpf/bash/bash_watch.h"
 #include "bpf/plugin.h"
 
+/* Looks for a bash that a package upgrade has put in the old one's place. */
+#define RESCAN_NS (10 * NSEC_PER_SEC)
 /* A command that ends within this time is told with its status; a longer one is told at once without. */
 #define WAIT_NS (500 * NSEC_PER_MSEC)
 #define TICK_NS (250 * NSEC_PER_MSEC)
-/* Looks for a bash that a package upgrade has put in the old one's place. */
-#define RESCAN_NS (10 * NSEC_PER_SEC)
 /* Lines waiting for their end: 4 MiB at most. More than that within half a second isn't typed by people; they go without. */
 #define PENDING_MAX 1024
-#define TARGETS_MAX 32
-#define LINKS_MAX (TARGETS_MAX * 3)
 
 struct bash_row {
 	uint64_t ts;
@@ -41,36 +36,45 @@ static const struct field bash_fields[] = {
 	FIELD(bash_row, pid, U32, INT64, TAG, "", "process of the shell"),
 	FIELD(bash_row, ppid, U32, INT64, TAG, "", "its parent"),
 	FIELD(bash_row, uid, U32, INT64, TAG, "", "user of the shell"),
-	FIELD(bash_row, user, STR, TEXT, TAG, "", "its name in the shell's own passwd", .null = NULL_ZERO, .dict = true),
-	FIELD(bash_row, loginuid, U32, INT64, TAG, "", "user who logged in, whatever became of it by su or sudo",
-	      .null = NULL_MAX),
-	FIELD(bash_row, tty, CHARS, TEXT, TAG, "", "controlling terminal (pts/0)", .null = NULL_ZERO, .dict = true),
-	FIELD(bash_row, cwd, STR, TEXT, TAG, "", "working directory when the line was entered", .null = NULL_ZERO,
-	      .dict = true),
+	FIELD(bash_row, user, STR, TEXT, TAG, "", "its name in the shell's own passwd",
+	      .null = NULL_ZERO, .dict = true),
+	FIELD(bash_row, loginuid, U32, INT64, TAG, "",
+	      "user who logged in, whatever became of it by su or sudo", .null = NULL_MAX),
+	FIELD(bash_row, tty, CHARS, TEXT, TAG, "", "controlling terminal (pts/0)",
+	      .null = NULL_ZERO, .dict = true),
+	FIELD(bash_row, cwd, STR, TEXT, TAG, "", "working directory when the line was entered",
+	      .null = NULL_ZERO, .dict = true),
 	FIELD(bash_row, session_id, U32, INT64, TAG, "", "audit session", .null = NULL_MAX),
-	FIELD(bash_row, container_id, STR, TEXT, TAG, "", "container of the shell", .null = NULL_ZERO, .dict = true),
+	FIELD(bash_row, container_id, STR, TEXT, TAG, "", "container of the shell",
+	      .null = NULL_ZERO, .dict = true),
 	FIELD_CONTENT(bash_row, cmd, STR, TEXT, TAG, "", "the line"),
-	FIELD(bash_row, exit_status, U16, INT64, GAUGE, "", "$? at the next prompt; NULL: not over within half a second",
-	      .null = NULL_MAX),
-	FIELD(bash_row, duration, U64, INT64, GAUGE, "ns", "until the next prompt; NULL: not over within half a second",
-	      .null = NULL_MAX),
+	FIELD(bash_row, exit_status, U16, INT64, GAUGE, "",
+	      "$? at the next prompt; NULL: not over within half a second", .null = NULL_MAX),
+	FIELD(bash_row, duration, U64, INT64, GAUGE, "ns",
+	      "until the next prompt; NULL: not over within half a second", .null = NULL_MAX),
 	FIELD(bash_row, truncated, U8, BOOL, TAG, "", "the line was longer than 4 KiB"),
-	FIELD_CONTENT(bash_row, message, STR, TEXT, TAG, "", "time, pid, user and line in one text"),
+	FIELD_CONTENT(bash_row, message, STR, TEXT, TAG, "",
+		      "time, pid, user and line in one text"),
 };
 
 static const struct table bash_table =
-	TABLE(bash_row, AUDIT, "bash", "Lines typed at interactive bash shells, one row a line", bash_fields);
+	TABLE(bash_row, AUDIT, "bash", "Lines typed at interactive bash shells, one row a line",
+	      bash_fields);
 
 static const struct opt bash_options[] = {
-	{.key = "paths", .type = OPT_LIST, .def = "/bin/bash,/usr/bin/bash", .restart = true,
-	 .help = "bash executables to watch, separated by commas; paths of the same file count once"},
+	{.key = "paths",
+	 .type = OPT_LIST,
+	 .def = "/bin/bash,/usr/bin/bash",
+	 .restart = true,
+	 .help = "bash executables to watch, separated by commas; paths of the same file count "
+		 "once"},
 	{},
 };
 
 /* A line that waits for the end of its command, in the order of entry. */
 struct pending {
 	struct pending *next;
-	uint64_t ts;         /* since the epoch */
+	uint64_t ts;	     /* since the epoch */
 	uint64_t expires_ns; /* boot time */
 	uint64_t boot_ns, duration;
 	bool over;
@@ -82,169 +86,12 @@ struct pending {
 	char text[]; /* cwd, then the line */
 };
 
-/* A file with probes in it: /bin/bash and /usr/bin/bash, or an old and a new one, may be the same. */
-struct target {
-	dev_t dev;
-	ino_t ino;
-};
-
 struct bash_state {
 	struct pending *head, **tail;
 	unsigned int npending;
-	struct target targets[TARGETS_MAX];
-	unsigned int ntargets;
-	struct bpf_link *links[LINKS_MAX];
-	unsigned int nlinks;
-	unsigned int nshells;
+	struct bash_watch watch;
 	uint64_t rescan_ns; /* boot time of the next */
 };
-
-static bool target_known(const struct bash_state *st, dev_t dev, ino_t ino)
-{
-	for (unsigned int i = 0; i < st->ntargets; i++)
-		if (st->targets[i].dev == dev && st->targets[i].ino == ino)
-			return true;
-	return false;
-}
-
-static int attach_error(int r, const char *path, struct err *err)
-{
-	if (r == -EPERM || r == -EACCES)
-		return err_set(err, r, "the kernel refuses a uprobe in '%s': CAP_PERFMON (or CAP_SYS_ADMIN) is missing", path);
-	if (r == -ENOENT || r == -EOPNOTSUPP)
-		return err_set(err, -EOPNOTSUPP, "no uprobe in '%s': this kernel lacks CONFIG_UPROBE_EVENTS", path);
-	return err_set(err, r, "no uprobe in '%s': %s", path, strerror(-r));
-}
-
-static int attach(struct bash_state *st, struct bpf_program *prog, bool at_return, const char *path, uint64_t offset,
-		  struct err *err)
-{
-	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = at_return);
-	struct bpf_link *link;
-
-	if (st->nlinks == LINKS_MAX)
-		return err_set(err, -ENOBUFS, "more than %d probes", LINKS_MAX);
-	link = bpf_program__attach_uprobe_opts(prog, -1, path, offset, &opts);
-	if (!link)
-		return attach_error(-errno, path, err);
-	st->links[st->nlinks++] = link;
-	return 0;
-}
-
-/* Both probes in one file, or none. */
-static int attach_pair(struct instance *in, const struct exe *x, const char *path, bool library, struct err *err)
-{
-	struct bash_bpf *skel = in->skel;
-	struct bash_state *st = in->state;
-	uint64_t offset = exe_offset(x, exe_symbol(x, "readline"));
-	int r;
-
-	if (!offset)
-		return err_set(err, -ENOENT, "'%s' has no function readline", path);
-	if (target_known(st, exe_dev(x), exe_ino(x)))
-		return 0;
-	if (st->ntargets == TARGETS_MAX)
-		return err_set(err, -ENOBUFS, "more than %d files to watch", TARGETS_MAX);
-	/* Prompts first: a line whose end would be missed must not be seen. */
-	r = attach(st, skel->progs.bash_prompt, false, path, offset, err);
-	if (r < 0)
-		return r;
-	r = attach(st, library ? skel->progs.library_line : skel->progs.bash_line, true, path, offset, err);
-	if (r < 0) {
-		bpf_link__destroy(st->links[--st->nlinks]);
-		return r;
-	}
-	st->targets[st->ntargets++] = (struct target){exe_dev(x), exe_ino(x)};
-	return 0;
-}
-
-static int64_t distance(const struct exe *x, const struct exe_layout *l, const char *symbol)
-{
-	uint64_t addr = exe_symbol(x, symbol);
-
-	return addr ? (int64_t)(addr - l->start_code) : 0;
-}
-
-/* Tells the kernel half how to know this bash in memory and where its variables are. */
-static int describe_shell(struct instance *in, const struct exe *x, const char *path, struct err *err)
-{
-	struct bash_bpf *skel = in->skel;
-	struct exe_layout l;
-	int r;
-
-	exe_layout(x, &l);
-	struct bash_layout key = {
-		.code_size = l.end_code - l.start_code,
-		.data_start = l.start_data - l.start_code,
-		.data_end = l.end_data - l.start_code,
-	};
-	struct bash_symbols symbols = {
-		.last_command_exit_value = distance(x, &l, "last_command_exit_value"),
-		.executing = distance(x, &l, "executing"),
-		.current_prompt_string = distance(x, &l, "current_prompt_string"),
-		.ps2_prompt = distance(x, &l, "ps2_prompt"),
-		.cwd = distance(x, &l, "the_current_working_directory"),
-	};
-
-	r = bpf_map_update_elem(bpf_map__fd(skel->maps.shells), &key, &symbols, BPF_ANY);
-	if (r < 0)
-		return err_set(err, -errno, "cannot tell the kernel about '%s': %s", path, strerror(errno));
-	if (!symbols.last_command_exit_value)
-		snprintf(in->degraded, sizeof(in->degraded), "'%.128s' exports no last_command_exit_value: no exit status",
-			 path);
-	return 0;
-}
-
-static int watch_shell(struct instance *in, const char *path, struct err *err)
-{
-	_cleanup_(exe_closep) struct exe *shell = NULL, *library = NULL;
-	struct bash_bpf *skel = in->skel;
-	struct bash_state *st = in->state;
-	const char *needed;
-	char where[256];
-	uint64_t history;
-	int r;
-
-	r = exe_open(&shell, path, err);
-	if (r < 0)
-		return r;
-	if (target_known(st, exe_dev(shell), exe_ino(shell)))
-		return 0;
-	r = describe_shell(in, shell, path, err);
-	if (r < 0)
-		return r;
-	needed = exe_needs(shell, "libreadline.so");
-	if (!needed) {
-		r = attach_pair(in, shell, path, false, err);
-	} else {
-		r = exe_open_library(&library, needed, where, sizeof(where), err);
-		if (!r)
-			r = attach_pair(in, library, where, true, err);
-		/* The probes are in the library; the shell is remembered all the same, so that it isn't read again. */
-		if (!r && st->ntargets < TARGETS_MAX)
-			st->targets[st->ntargets++] = (struct target){exe_dev(shell), exe_ino(shell)};
-	}
-	history = exe_offset(shell, exe_symbol(shell, "pre_process_line"));
-	if (!r && history)
-		r = attach(st, skel->progs.bash_history, false, path, history, err);
-	if (!r)
-		st->nshells++;
-	return r;
-}
-
-/* Every path that isn't watched yet; err: why the last one that failed did. */
-static int watch_shells(struct instance *in, struct err *err)
-{
-	const char *path;
-	int r, failed = 0;
-
-	for (size_t i = 0; (path = opt_item(in->opts, "paths", i)); i++) {
-		r = watch_shell(in, path, err);
-		if (r < 0)
-			failed = r;
-	}
-	return failed;
-}
 
 static int bash_setup(struct instance *in, struct err *err)
 {
@@ -262,8 +109,8 @@ static int bash_start(struct instance *in, struct err *err)
 	struct err why = {};
 	int r;
 
-	r = watch_shells(in, &why);
-	if (st->nshells) {
+	r = bash_watch_shells(in, &st->watch, &why);
+	if (st->watch.nshells) {
 		/* The default names the two places where a bash may be; only a path that somebody gave is missed. */
 		if (r < 0 && (r != -ENOENT || opt_origin(in->opts, "paths") != OPT_ORIGIN_DEFAULT))
 			snprintf(in->degraded, sizeof(in->degraded), "%.200s", why.msg);
@@ -289,8 +136,9 @@ static void add_message(struct instance *in, struct bash_row *row, const struct 
 	int n;
 
 	snprintf(uid, sizeof(uid), "%u", p->uid);
-	n = snprintf(message, sizeof(message), "%s pid:`%u` user:`%s` cmd:`%.*s`", clock_format_rfc3339(when, p->ts),
-		     p->pid, p->user[0] ? p->user : uid, (int)p->len, p->text + p->cwd_len);
+	n = snprintf(message, sizeof(message), "%s pid:`%u` user:`%s` cmd:`%.*s`",
+		     clock_format_rfc3339(when, p->ts), p->pid, p->user[0] ? p->user : uid,
+		     (int)p->len, p->text + p->cwd_len);
 	row->message = instance_str(in, 0, message, n);
 }
 
@@ -419,8 +267,10 @@ static struct pending *pending_new(const struct instance *in, const struct bash_
 	p->truncated = e->len > BASH_LINE_MAX;
 	tty_name(p->tty, e->tty);
 	/* Looked up now: in half a second the shell may be gone. */
-	snprintf(p->container_id, sizeof(p->container_id), "%s", in->enrich->container_id(in->enrich_ctx, e->cgroup_id));
-	snprintf(p->user, sizeof(p->user), "%s", in->enrich->user_name(in->enrich_ctx, e->pid, e->uid));
+	snprintf(p->container_id, sizeof(p->container_id), "%s",
+		 in->enrich->container_id(in->enrich_ctx, e->cgroup_id));
+	snprintf(p->user, sizeof(p->user), "%s",
+		 in->enrich->user_name(in->enrich_ctx, e->pid, e->uid));
 	p->cwd_len = cwd_len;
 	p->len = len;
 	memcpy(p->text, from, cwd_len);
@@ -481,7 +331,7 @@ static int bash_tick(struct instance *in, uint64_t now_ns)
 	if (now < st->rescan_ns)
 		return 0;
 	st->rescan_ns = now + RESCAN_NS;
-	if (watch_shells(in, &err) < 0 && log_ratelimit("bash rescan", 1))
+	if (bash_watch_shells(in, &st->watch, &err) < 0 && log_ratelimit("bash rescan", 1))
 		log_line(LOG_LEVEL_DEBUG, "bash", "%s, skipping", err.msg);
 	return 0;
 }
@@ -490,14 +340,16 @@ static void bash_stop(struct instance *in)
 {
 	struct bash_state *st = in->state;
 
-	while (st->nlinks)
-		bpf_link__destroy(st->links[--st->nlinks]);
+	bash_watch_stop(&st->watch);
 	while (st->head)
 		emit_head(in);
 }
 
-PLUGIN(bash, .help = "Lines typed at interactive bash shells, with user, terminal, directory and exit status",
-       .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON, and a bash executable at one of the option's paths",
+PLUGIN(bash,
+       .help = "Lines typed at interactive bash shells, with user, terminal, directory and exit "
+	       "status",
+       .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON, and a bash executable at "
+		"one of the option's paths",
        TABLES(&bash_table), .options = bash_options, .state_size = sizeof(struct bash_state),
-       .default_interval_ns = TICK_NS, .setup = bash_setup, .start = bash_start, .event = bash_event, .tick = bash_tick,
-       .stop = bash_stop);
+       .default_interval_ns = TICK_NS, .setup = bash_setup, .start = bash_start,
+       .event = bash_event, .tick = bash_tick, .stop = bash_stop);
