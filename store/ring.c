@@ -238,8 +238,10 @@ static unsigned int ring_count(struct ring *r)
 static int ring_rotate(struct ring *r, char *why, size_t cap)
 {
 	struct store *s = r->store;
+	struct retention_state st;
+	struct ring_limits limits;
 	char path[256], evicted[256];
-	uint64_t number, budget;
+	uint64_t number;
 	int rc;
 
 	while (ring_count(r) >= schema_ring_files(r->id)) /* readers can attach that many and no more */
@@ -247,14 +249,14 @@ static int ring_rotate(struct ring *r, char *why, size_t cap)
 			break;
 	pthread_mutex_lock(&s->lock);
 	number = r->next_number++;
-	budget = retention_budget(r->limits.max_bytes, schema_ring_files(r->id));
 	pthread_mutex_unlock(&s->lock);
 	ring_path(r, path, sizeof(path), number);
 	rc = ring_make_file(r, path, why, cap);
 	if (rc != SQLITE_OK)
 		return rc;
 	ring_let_go(r);
-	rc = segment_open(&r->live, path, number, &r->tables, &r->dict, budget, why, cap);
+	ring_state(r, &st, &limits);
+	rc = segment_open(&r->live, path, number, &r->tables, &r->dict, retention_budget(st.max_bytes, st.files), why, cap);
 	if (rc != SQLITE_OK) {
 		segment_unlink(path);
 		return rc;
@@ -469,14 +471,17 @@ static void ring_reopen(struct ring *r)
 {
 	struct store *s = r->store;
 	struct ring_entry *e = r->nentries ? &r->entries[r->nentries - 1] : NULL;
+	struct retention_state st;
+	struct ring_limits limits;
 	char why[200], path[256];
 	int rc;
 
 	if (!e || e->state != ENTRY_LIVE)
 		return;
 	snprintf(path, sizeof(path), "%s", e->path);
-	rc = segment_open(&r->live, path, e->number, &r->tables, &r->dict,
-			  retention_budget(r->limits.max_bytes, schema_ring_files(r->id)), why, sizeof(why));
+	ring_state(r, &st, &limits);
+	rc = segment_open(&r->live, path, e->number, &r->tables, &r->dict, retention_budget(st.max_bytes, st.files), why,
+			  sizeof(why));
 	if (rc == SQLITE_OK)
 		return;
 	if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB) {

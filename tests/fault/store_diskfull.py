@@ -1,0 +1,199 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+# A ring on a file system of 48 MiB: fills it, is filled up from outside, recovers by itself, says so and counts to the row.
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.environ["RINGSIDE_BUILD"]
+MIB = 1 << 20
+
+
+class Driver:
+    def __init__(self, ring, max_bytes, reserve):
+        self.p = subprocess.Popen([BUILD + "/tests/store_driver", ring, str(max_bytes), "0", str(reserve)],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.events = []
+        self.read("ready")
+
+    def read(self, want):
+        for line in self.p.stdout:
+            word, rest = line.split(maxsplit=1)
+            if word == want:
+                return rest.strip()
+            self.events.append(line.strip())
+        sys.exit("the driver ended: %s" % self.events)
+
+    def say(self, text):
+        self.p.stdin.write(text + "\n")
+        self.p.stdin.flush()
+
+    def stats(self):
+        self.say("stats")
+        return json.loads(self.read("stats"))
+
+    def flush(self):
+        self.say("flush")
+        return int(self.read("flushed").split()[0])
+
+    def close(self):
+        self.say("quit")
+        stats = json.loads(self.read("stats"))
+        self.p.wait(timeout=60)
+        self.p.stdin.close()
+        self.p.stdout.close()
+        return stats
+
+    def told(self, event):
+        return [e for e in self.events if e.startswith("event %s " % event)]
+
+
+def avail(path):
+    v = os.statvfs(path)
+    return v.f_bavail * v.f_frsize
+
+
+def sound(ring):
+    rows = 0
+    for name in sorted(os.listdir(ring)):
+        if name.startswith("flow-") and name.endswith(".db"):
+            db = sqlite3.connect("file:%s/%s?mode=ro" % (ring, name), uri=True)
+            assert db.execute("PRAGMA quick_check").fetchone()[0] == "ok", name
+            rows += db.execute("SELECT count(*) FROM netflow_data").fetchone()[0]
+            db.close()
+    return rows
+
+
+def own_growth(mnt):
+    """A limit far above the disk: the reserve holds, nothing is lost."""
+    ring = mnt + "/ring"
+    d = Driver(ring, 1 << 30, 6 * MIB)
+    least = avail(mnt)
+    for _ in range(60):
+        d.say("push 20000")
+        assert d.flush() == 0
+        least = min(least, avail(mnt))
+    s = d.close()
+    assert s["rows"] == 1200000 and s["lost"] == 0 and s["refused"] == 0, s
+    assert s["evicted"] > 3, s
+    rows = sound(ring)
+    assert rows * 80 > 24 * MIB, "only %d rows were kept" % rows
+    assert least > MIB, "only %d bytes were left free" % least
+    print("own growth: %d rows pass, %d kept, least free %.1f MiB" % (s["rows"], rows, least / MIB), flush=True)
+    shutil.rmtree(ring)
+
+
+def no_reserve(mnt):
+    """No reserve: SQLITE_FULL in the middle of writing is cured by evicting."""
+    ring = mnt + "/ring"
+    ballast = mnt + "/ballast"
+    with open(ballast, "wb") as f:
+        f.write(bytes(8 * MIB))
+    d = Driver(ring, 1 << 30, 0)
+    for i in range(60):
+        d.say("push 20000")
+        assert d.flush() == 0, (d.events, d.stats())
+        if i in (25, 35, 45):  # from one moment to the next nothing is left
+            with open(ballast, "ab", buffering=0) as f:
+                try:
+                    while True:
+                        f.write(bytes(64 * 1024))
+                except OSError:
+                    pass
+    s = d.close()
+    assert s["rows"] + s["lost"] + s["refused"] == 1200000, s
+    assert s["lost"] == 0, s
+    assert s["state"] == "ok", s
+    assert s["errors"] > 0 and d.told("disk_full"), (s, d.events)
+    sound(ring)
+    print("no reserve: %d errors survived, %d evicted, told: %d" % (s["errors"], s["evicted"], len(d.told("disk_full"))),
+          flush=True)
+    os.unlink(ballast)
+    shutil.rmtree(ring)
+
+
+def filled_from_outside(mnt):
+    """Somebody else takes all that is left: rows are dropped and counted; when there's room again it goes on by itself."""
+    ring = mnt + "/ring"
+    ballast = mnt + "/ballast"
+    d = Driver(ring, 24 * MIB, 0)
+    pushed = 30000
+    d.say("push 30000")
+    assert d.flush() == 0
+    hog = open(ballast, "wb", buffering=0)
+    stuck = False
+    for _ in range(200):
+        try:  # also what eviction frees is taken at once
+            while True:
+                hog.write(bytes(64 * 1024))
+        except OSError:
+            pass
+        d.say("try 5000")
+        pushed += 5000
+        d.flush()
+        s = d.stats()
+        if s["lost"]:
+            stuck = True
+            break
+    assert stuck, s
+    assert s["state"].startswith("disk full since"), s
+    d.say("try 5000")
+    pushed += 5000
+    time.sleep(1.2)
+    hog.close()
+    os.unlink(ballast)
+    for _ in range(50):
+        d.say("push 1000")
+        pushed += 1000
+        d.flush()
+        s = d.stats()
+        if s["state"] == "ok":
+            break
+        time.sleep(0.1)
+    assert s["state"] == "ok", s
+    d.say("push 20000")
+    pushed += 20000
+    assert d.flush() == 0
+    s = d.close()
+    assert s["rows"] + s["lost"] + s["refused"] == pushed, (s, pushed)
+    assert d.told("disk_full"), d.events
+    assert d.told("recovered"), d.events
+    sound(ring)
+    lost = 0
+    for name in os.listdir(ring):
+        if name.startswith("flow-") and name.endswith(".db"):
+            db = sqlite3.connect("file:%s/%s?mode=ro" % (ring, name), uri=True)
+            lost += db.execute("SELECT lost FROM segment_tables").fetchone()[0]
+            db.close()
+    assert lost == s["lost"] + s["refused"], (lost, s)
+    print("filled from outside: %d stored, %d lost, %d refused of %d; %s"
+          % (s["rows"], s["lost"], s["refused"], pushed, d.told("recovered")[0]), flush=True)
+    shutil.rmtree(ring)
+
+
+def main():
+    if os.geteuid() != 0:
+        print("needs root to mount a tmpfs")
+        sys.exit(77)
+    mnt = tempfile.mkdtemp(prefix="ringside-full-")
+    r = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=0700", "ringside-test", mnt],
+                       stderr=subprocess.PIPE, text=True)
+    if r.returncode:
+        os.rmdir(mnt)
+        print("cannot mount a tmpfs here: %s" % r.stderr.strip())
+        sys.exit(77)
+    try:
+        own_growth(mnt)
+        no_reserve(mnt)
+        filled_from_outside(mnt)
+    finally:
+        subprocess.run(["umount", "-l", mnt], check=False)
+        os.rmdir(mnt)
+
+
+main()
