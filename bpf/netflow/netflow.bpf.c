@@ -321,9 +321,15 @@ static __always_inline bool iter_claims(struct nf_owner *o, __u64 sum)
 		return false;
 	o->sum = sum;
 	if (!o->id) {
+		__u64 zero = 0;
+
 		*(volatile __u64 *)&o->id = ++next_id;
-		/* A full barrier on x86; see emit_end(). */
-		__sync_fetch_and_add(&o->sum, 0);
+		/*
+		 * A full barrier on x86; see emit_end(). Adding a plain 0 would be compiled to an atomic "or", which
+		 * the kernel has since 5.12 only.
+		 */
+		asm volatile("" : "+r"(zero));
+		__sync_fetch_and_add(&o->sum, zero);
 	}
 	return *(volatile __u8 *)&o->dir != NETFLOW_DIR_CLOSED;
 }
