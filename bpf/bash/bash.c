@@ -244,6 +244,23 @@ static size_t cut_text(const char *text, size_t len)
 	return len;
 }
 
+/*
+ * Now: in half a second the shell may be gone. After "exit" it is gone already, and its passwd with it; outside of
+ * containers that is the one of its parent.
+ */
+static void find_owner(const struct instance *in, struct pending *p, const struct bash_line *e)
+{
+	const struct enrich_ops *ops = in->enrich;
+	const char *user;
+
+	snprintf(p->container_id, sizeof(p->container_id), "%s",
+		 ops->container_id(in->enrich_ctx, e->cgroup_id));
+	user = ops->user_name(in->enrich_ctx, e->pid, e->uid);
+	if (!*user && !*p->container_id)
+		user = ops->user_name(in->enrich_ctx, e->ppid, e->uid);
+	snprintf(p->user, sizeof(p->user), "%s", user);
+}
+
 static struct pending *pending_new(const struct instance *in, const struct bash_line *e)
 {
 	char cwd[4096];
@@ -266,11 +283,7 @@ static struct pending *pending_new(const struct instance *in, const struct bash_
 	p->duration = UINT64_MAX;
 	p->truncated = e->len > BASH_LINE_MAX;
 	tty_name(p->tty, e->tty);
-	/* Looked up now: in half a second the shell may be gone. */
-	snprintf(p->container_id, sizeof(p->container_id), "%s",
-		 in->enrich->container_id(in->enrich_ctx, e->cgroup_id));
-	snprintf(p->user, sizeof(p->user), "%s",
-		 in->enrich->user_name(in->enrich_ctx, e->pid, e->uid));
+	find_owner(in, p, e);
 	p->cwd_len = cwd_len;
 	p->len = len;
 	memcpy(p->text, from, cwd_len);
