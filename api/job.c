@@ -29,7 +29,8 @@ static void job_run(struct pool_job *pool_job)
 {
 	struct api_job *job = container_of(pool_job, struct api_job, pool_job);
 
-	job->r = rpc_call_method(job->call)->handler(job);
+	/* A call that was cancelled while it waited must not change anything. */
+	job->r = rpc_call_gone(job->call) ? -ECANCELED : rpc_call_method(job->call)->handler(job);
 	/* Can't be refused: the engine ends only after the call that we hold. */
 	if (rpc_post(job->s->rpc, &job->task) < 0)
 		job_free(job);

@@ -104,6 +104,8 @@ const struct rpc_method *rpc_call_method(const struct rpc_call *call);
 const struct rpc_caller *rpc_call_caller(const struct rpc_call *call);
 uint64_t rpc_call_deadline_ns(const struct rpc_call *call); /* CLOCK_MONOTONIC; 0: none */
 struct arena *rpc_call_arena(struct rpc_call *call);
+/* The peer has gone or cancelled: nobody wants an answer any more. */
+bool rpc_call_gone(const struct rpc_call *call);
 
 /* Engine thread from here on. After the call has ended they do nothing. */
 void rpc_call_set_state(struct rpc_call *call, void *state);

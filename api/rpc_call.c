@@ -218,7 +218,7 @@ static void on_close(struct rpc_tag *tag, bool ok _unused_)
 {
 	struct rpc_call *call = tag_call(tag);
 
-	call->closed = true;
+	atomic_store(&call->closed, true);
 	if (call->method && call->method->closed)
 		call->method->closed(call);
 	rpc_call_unref(call);
@@ -424,6 +424,11 @@ void rpc_finish_err(struct rpc_call *call, int r, const struct err *err)
 		rpc_finish(call, rpc_code_from_errno(r), "%s", err->msg);
 	else
 		rpc_finish(call, rpc_code_from_errno(r), "%s", strerror(-r));
+}
+
+bool rpc_call_gone(const struct rpc_call *call)
+{
+	return atomic_load(&call->closed);
 }
 
 bool rpc_call_ended(const struct rpc_call *call)

@@ -65,7 +65,8 @@ struct rpc_call {
 	void *state;
 	uint64_t deadline_ns;
 	int cancelled;
-	bool initial_sent, sending, finished, closed;
+	bool initial_sent, sending, finished;
+	atomic_bool closed;
 };
 
 struct rpc_listener {

@@ -169,7 +169,7 @@ class Fake:
             cmd += ["--socket", self.socket]
         cmd += ["--rate", str(rate)] + [str(a) for a in args]
         environment = dict(os.environ, **(env or {}))
-        environment.setdefault("ASAN_OPTIONS", "detect_leaks=1:abort_on_error=0")
+        environment.setdefault("ASAN_OPTIONS", "detect_leaks=1:quarantine_size_mb=8")
         self.err = open(os.path.join(self.dir, "stderr"), "w+")
         self.p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=self.err, text=True, close_fds="--fd" not in args,
                                   preexec_fn=preexec, env=environment)
@@ -273,8 +273,8 @@ def hello():
 
 def raw(path):
     s = socket.socket(socket.AF_UNIX)
+    s.connect(path)  # blocking: waits where a timeout would see a full backlog as an error
     s.settimeout(5)
-    s.connect(path)
     return s
 
 
