@@ -227,7 +227,7 @@ static int attach_check(sqlite3 *db, const struct segment_file *file, struct err
 	return 0;
 }
 
-int schema_attach(sqlite3 *db, const struct segment_file *file, struct err *err)
+static int attach_uri(sqlite3 *db, const struct segment_file *file, const char *how, struct err *err)
 {
 	_cleanup_buf_ struct buf uri = {};
 	char sql[64];
@@ -235,6 +235,7 @@ int schema_attach(sqlite3 *db, const struct segment_file *file, struct err *err)
 	int rc, r;
 
 	schema_uri(&uri, file->path);
+	buf_puts(&uri, how);
 	if (buf_status(&uri) < 0)
 		return err_set(err, -ENOMEM, "out of memory attaching '%s'", file->path);
 	snprintf(sql, sizeof(sql), "ATTACH ?1 AS \"%s\"", file->schema);
@@ -253,6 +254,17 @@ int schema_attach(sqlite3 *db, const struct segment_file *file, struct err *err)
 		sqlite3_exec(db, sql, NULL, NULL, NULL);
 	}
 	return r;
+}
+
+int schema_attach(sqlite3 *db, const struct segment_file *file, struct err *err)
+{
+	/*
+	 * The -shm of a live segment read-only too, so that a reader that goes astray cannot spoil the writer's WAL index.
+	 * That needs a writer, and a read mark that somebody has set: without them the reader has to set it up.
+	 */
+	if (!file->sealed && attach_uri(db, file, "&readonly_shm=1", NULL) == 0)
+		return 0;
+	return attach_uri(db, file, "", err);
 }
 
 static int read_columns(sqlite3 *db, const char *schema, const struct table *t, struct column_set *ret)

@@ -92,8 +92,8 @@ struct schema_arm {
  * that has the table, NULL for columns that it lacks. A condition on ts becomes a rowid range in each arm (also through
  * an aggregate), and a cell is decoded only if it's needed: SQLite before 3.41 computes every column of a UNION ALL view
  * below an aggregate, so a reader that knows which columns the statement reads passes them as wanted (the others are
- * NULL); it can ask the authorizer: SQLITE_READ of the view outside any view, in a first prepare. NULL: all. ts is
- * always there.
+ * NULL); it can ask the authorizer: SQLITE_READ of the view outside any view, in a first prepare. That isn't told of
+ * columns which a join matches by USING or NATURAL: add those that the text names, or all. NULL: all. ts is always there.
  */
 void schema_view_sql(struct buf *sql, const struct table *t, const struct schema_arm *arms, size_t narms,
 		     const struct column_set *wanted);
