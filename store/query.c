@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The query engine in the daemon: one worker process per statement, watched, fed, believed only as far as checked. */
+/* The query engine in the daemon: one worker process per statement, watched, fed, believed only as
+ * far as checked. */
 #include "store/query.h"
 
 #include <errno.h>
@@ -20,10 +21,11 @@
 #include "store/query_answer.h"
 #include "store/query_spawn.h"
 
-/* The worker sees its deadline itself and says so with a better sentence; this is for one that is stuck in a call. */
+/* The worker sees its deadline itself and says so with a better sentence; this is for one that is
+ * stuck in a call. */
 #define DEADLINE_GRACE_NS (100 * NSEC_PER_MSEC)
 /* A cancelled query ends within that. */
-#define POLL_MS 40
+#define POLL_MS	   40
 #define READ_CHUNK (64u << 10)
 
 static int check_options(const struct query_engine_options *o, struct err *err)
@@ -33,13 +35,15 @@ static int check_options(const struct query_engine_options *o, struct err *err)
 	while (o->tables[n])
 		n++;
 	if (n > QUERY_MAX_TABLES)
-		return err_set(err, -E2BIG, "%zu tables are more than the %d that queries can name", n, QUERY_MAX_TABLES);
+		return err_set(err, -E2BIG, "%zu tables are more than the %d that queries can name",
+			       n, QUERY_MAX_TABLES);
 	for (size_t i = 0; i < n; i++)
 		if (o->tables[i]->nfields > SCHEMA_MAX_COLUMNS)
-			return err_set(err, -E2BIG, "table %s has more than %d columns", o->tables[i]->name,
-				       SCHEMA_MAX_COLUMNS);
+			return err_set(err, -E2BIG, "table %s has more than %d columns",
+				       o->tables[i]->name, SCHEMA_MAX_COLUMNS);
 	if (!o->max_workers || !o->max_deadline_ns || !o->default_deadline_ns || !o->max_rows)
-		return err_set(err, -EINVAL, "a query engine without workers, time or rows answers nothing");
+		return err_set(err, -EINVAL,
+			       "a query engine without workers, time or rows answers nothing");
 	return 0;
 }
 
@@ -54,13 +58,15 @@ static int find_user(struct query_engine *e, const char *name, struct err *err)
 		return 0;
 	r = getpwnam_r(name, &pw, scratch, sizeof(scratch), &found);
 	if (!found)
-		return err_set(err, r ? -r : -ENOENT, "there is no user '%s' for queries to run as", name);
+		return err_set(err, r ? -r : -ENOENT, "there is no user '%s' for queries to run as",
+			       name);
 	e->uid = pw.pw_uid;
 	e->gid = pw.pw_gid;
 	return 0;
 }
 
-int query_engine_new(struct query_engine **ret, const struct query_engine_options *options, struct err *err)
+int query_engine_new(struct query_engine **ret, const struct query_engine_options *options,
+		     struct err *err)
 {
 	struct query_engine *e;
 	int r;
@@ -101,27 +107,33 @@ static int check_query(const struct query *q, struct err *err)
 	size_t len = strlen(q->sql), bytes = 0;
 
 	if (len >= QUERY_MAX_SQL)
-		return err_set(err, -EINVAL, "the statement is longer than %d KiB", QUERY_MAX_SQL / 1024);
+		return err_set(err, -EINVAL, "the statement is longer than %d KiB",
+			       QUERY_MAX_SQL / 1024);
 	if (!utf8_valid(q->sql, len))
 		return err_set(err, -EINVAL, "the statement is not valid UTF-8");
 	if (q->nparams > QUERY_MAX_PARAMS)
-		return err_set(err, -EINVAL, "%zu parameters are more than %d", q->nparams, QUERY_MAX_PARAMS);
+		return err_set(err, -EINVAL, "%zu parameters are more than %d", q->nparams,
+			       QUERY_MAX_PARAMS);
 	for (size_t i = 0; i < q->nparams; i++)
 		if (q->params[i].kind == VALUE_TEXT || q->params[i].kind == VALUE_BYTES)
 			bytes += q->params[i].len;
 	if (bytes >= QUERY_MAX_CELL)
-		return err_set(err, -EINVAL, "the parameters are larger than %d KiB", QUERY_MAX_CELL / 1024);
+		return err_set(err, -EINVAL, "the parameters are larger than %d KiB",
+			       QUERY_MAX_CELL / 1024);
 	return 0;
 }
 
 /* 0: go on. */
 static int query_over(const struct query_run *run, struct err *err)
 {
-	if (run->query->cancelled && atomic_load_explicit(run->query->cancelled, memory_order_relaxed))
+	if (run->query->cancelled &&
+	    atomic_load_explicit(run->query->cancelled, memory_order_relaxed))
 		return err_set(err, -ECANCELED, "the query was cancelled");
 	if (clock_mono_ns() > run->deadline_ns + DEADLINE_GRACE_NS)
-		return err_set(err, -ETIMEDOUT, "the query passed its deadline and was stopped: read less (a condition on "
-						"ts is cheap) or allow more time");
+		return err_set(
+			err, -ETIMEDOUT,
+			"the query passed its deadline and was stopped: read less (a condition on "
+			"ts is cheap) or allow more time");
 	return 0;
 }
 
@@ -139,11 +151,13 @@ static int wait_for(struct query_run *run, short events, struct err *err)
 		if (r > 0)
 			return 0;
 		if (r < 0 && errno != EINTR)
-			return err_set(err, -errno, "cannot wait for the query worker: %s", strerror(errno));
+			return err_set(err, -errno, "cannot wait for the query worker: %s",
+				       strerror(errno));
 	}
 }
 
-/* All of it, with fd (-1: none) on the first byte. The worker gone is left for the reading side to find out. */
+/* All of it, with fd (-1: none) on the first byte. The worker gone is left for the reading side to
+ * find out. */
 static int send_all(struct query_run *run, const struct buf *b, int fd, struct err *err)
 {
 	for (size_t sent = 0; sent < b->len;) {
@@ -159,8 +173,9 @@ static int send_all(struct query_run *run, const struct buf *b, int fd, struct e
 		if (fd >= 0 && !sent) {
 			msg.msg_control = control.buf;
 			msg.msg_controllen = sizeof(control.buf);
-			*CMSG_FIRSTHDR(&msg) = (struct cmsghdr){
-				.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+			*CMSG_FIRSTHDR(&msg) = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+								.cmsg_type = SCM_RIGHTS,
+								.cmsg_len = CMSG_LEN(sizeof(int))};
 			memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &fd, sizeof(fd));
 		}
 		n = sendmsg(run->child.sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -195,7 +210,8 @@ static int send_request(struct query_run *run, struct err *err)
 	if (buf_status(&b) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (b.len > QUERY_MAX_FRAME)
-		return err_set(err, -E2BIG, "statement, parameters and tables are too large together");
+		return err_set(err, -E2BIG,
+			       "statement, parameters and tables are too large together");
 	return send_all(run, &b, -1, err);
 }
 
@@ -207,26 +223,31 @@ static int image_fd(const struct batch *b, uint64_t *ret_size, struct err *err)
 	void *p;
 
 	if (fd < 0 || ftruncate(fd, size) < 0)
-		return err_set(err, -errno, "cannot make the image of table %s: %s", b->table->name, strerror(errno));
+		return err_set(err, -errno, "cannot make the image of table %s: %s", b->table->name,
+			       strerror(errno));
 	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
-		return err_set(err, -errno, "cannot map the image of table %s: %s", b->table->name, strerror(errno));
+		return err_set(err, -errno, "cannot map the image of table %s: %s", b->table->name,
+			       strerror(errno));
 	batch_to_image(b, p);
 	munmap(p, size);
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return err_set(err, -errno, "cannot seal the image of table %s: %s", b->table->name, strerror(errno));
+		return err_set(err, -errno, "cannot seal the image of table %s: %s", b->table->name,
+			       strerror(errno));
 	*ret_size = size;
 	return TAKE_FD(fd);
 }
 
-static int snapshot_fd(struct query_run *run, const struct table *t, uint64_t *ret_size, struct err *err)
+static int snapshot_fd(struct query_run *run, const struct table *t, uint64_t *ret_size,
+		       struct err *err)
 {
 	const struct query_engine_options *o = &run->engine->options;
 	_cleanup_(batch_unrefp) struct batch *b = NULL;
 	int r;
 
 	if (!o->snapshot)
-		return err_set(err, -EOPNOTSUPP, "live tables are answered by a running daemon only");
+		return err_set(err, -EOPNOTSUPP,
+			       "live tables are answered by a running daemon only");
 	r = o->snapshot(o->ctx, t, &b, err);
 	return r < 0 ? r : image_fd(b, ret_size, err);
 }
@@ -288,7 +309,8 @@ static int take_frames(struct query_run *run, struct err *err)
 			return query_answer_broken(err);
 		if (run->in.len - at - sizeof(h) < h.len)
 			break;
-		r = query_answer_frame(run, h.type, (uint8_t *)run->in.data + at + sizeof(h), h.len, err);
+		r = query_answer_frame(run, h.type, (uint8_t *)run->in.data + at + sizeof(h), h.len,
+				       err);
 		at += sizeof(h) + h.len;
 		if (!r)
 			r = query_over(run, err); /* the sink may have taken its time */
@@ -322,7 +344,8 @@ static int run_worker(struct query_run *run, struct err *err)
 	return r < 0 ? r : 0;
 }
 
-int query_run(struct query_engine *e, const struct query *q, const struct query_sink *sink, struct err *err)
+int query_run(struct query_engine *e, const struct query *q, const struct query_sink *sink,
+	      struct err *err)
 {
 	uint64_t now = clock_mono_ns(), max = now + e->options.max_deadline_ns;
 	struct query_run run = {
@@ -331,8 +354,10 @@ int query_run(struct query_engine *e, const struct query *q, const struct query_
 		.sink = sink,
 		.child = {.sock = -1, .pidfd = -1},
 		.started_ns = now,
-		.deadline_ns = q->deadline_ns ? q->deadline_ns : now + e->options.default_deadline_ns,
-		.max_rows = q->max_rows && q->max_rows < e->options.max_rows ? q->max_rows : e->options.max_rows,
+		.deadline_ns =
+			q->deadline_ns ? q->deadline_ns : now + e->options.default_deadline_ns,
+		.max_rows = q->max_rows && q->max_rows < e->options.max_rows ? q->max_rows
+									     : e->options.max_rows,
 	};
 	int r;
 
@@ -342,7 +367,9 @@ int query_run(struct query_engine *e, const struct query *q, const struct query_
 	if (r < 0)
 		return r;
 	if (atomic_fetch_add(&e->running, 1) >= e->options.max_workers)
-		r = err_set(err, -ENOBUFS, "%u queries are running already, which is the limit: try again when one is done",
+		r = err_set(err, -ENOBUFS,
+			    "%u queries are running already, which is the limit: try again when "
+			    "one is done",
 			    e->options.max_workers);
 	else
 		r = run_worker(&run, err);

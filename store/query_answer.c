@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Frames of an untrusted worker: lengths, order, counts and text checked before anybody else sees them. */
+/* Frames of an untrusted worker: lengths, order, counts and text checked before anybody else sees
+ * them. */
 #include "store/query_answer.h"
 
 #include <errno.h>
@@ -69,7 +70,8 @@ static int take_columns(struct query_run *run, struct wire *w, struct err *err)
 		return r;
 	name = run->names;
 	for (uint32_t i = 0; i < n; i++) {
-		const char *text = wire_get_str(w, QUERY_MAX_NAME * 3); /* tripled where it had to be made UTF-8 */
+		const char *text = wire_get_str(
+			w, QUERY_MAX_NAME * 3); /* tripled where it had to be made UTF-8 */
 		uint32_t t = wire_get_u32(w), c = wire_get_u32(w);
 		const struct field *f = NULL;
 
@@ -77,8 +79,9 @@ static int take_columns(struct query_run *run, struct wire *w, struct err *err)
 			f = &run->engine->options.tables[t]->fields[c];
 		else if (t != UINT32_MAX)
 			return query_answer_broken(err);
-		run->columns[i] = (struct query_column){
-			.name = name, .type = f ? f->type : COLUMN_X_MAX, .unit = f && f->unit ? f->unit : ""};
+		run->columns[i] = (struct query_column){.name = name,
+							.type = f ? f->type : COLUMN_X_MAX,
+							.unit = f && f->unit ? f->unit : ""};
 		name = stpcpy(name, text) + 1;
 	}
 	if (!wire_done(w))
@@ -90,7 +93,8 @@ static int take_rows(struct query_run *run, struct wire *w, struct err *err)
 {
 	uint32_t n = wire_get_u32(w);
 
-	if (!run->has_columns || w->bad || !n || n > QUERY_BATCH_ROWS || run->rows + n > run->max_rows)
+	if (!run->has_columns || w->bad || !n || n > QUERY_BATCH_ROWS ||
+	    run->rows + n > run->max_rows)
 		return query_answer_broken(err);
 	for (size_t i = 0; i < (size_t)n * run->ncols; i++)
 		wire_get_value(w, &run->values[i]);
@@ -113,10 +117,12 @@ static int take_snapshot(struct query_run *run, struct wire *w, struct err *err)
 
 static int take_done(struct query_run *run, struct wire *w, struct err *err)
 {
-	struct query_stats stats = {.rows = wire_get_u64(w), .truncated = wire_get_u8(w), .nloss = wire_get_u32(w)};
+	struct query_stats stats = {
+		.rows = wire_get_u64(w), .truncated = wire_get_u8(w), .nloss = wire_get_u32(w)};
 	int r;
 
-	if (w->bad || !run->has_columns || stats.rows != run->rows || stats.nloss > ARRAY_SIZE(stats.loss))
+	if (w->bad || !run->has_columns || stats.rows != run->rows ||
+	    stats.nloss > ARRAY_SIZE(stats.loss))
 		return query_answer_broken(err);
 	for (unsigned int i = 0; i < stats.nloss; i++) {
 		uint32_t t = wire_get_u32(w);
@@ -136,7 +142,8 @@ static int take_done(struct query_run *run, struct wire *w, struct err *err)
 
 static int take_error(struct wire *w, struct err *err)
 {
-	static const int codes[] = {EINVAL, EPERM, EIO, E2BIG, ETIMEDOUT, ENOMEM, EACCES, EBUSY, ESHUTDOWN};
+	static const int codes[] = {EINVAL, EPERM,  EIO,   E2BIG,    ETIMEDOUT,
+				    ENOMEM, EACCES, EBUSY, ESHUTDOWN};
 	uint32_t code = wire_get_u32(w);
 	const char *msg = wire_get_str(w, 3 * sizeof(err->msg));
 
@@ -148,7 +155,8 @@ static int take_error(struct wire *w, struct err *err)
 	return err_set(err, -EIO, "%s", msg);
 }
 
-int query_answer_frame(struct query_run *run, uint32_t type, const uint8_t *p, size_t len, struct err *err)
+int query_answer_frame(struct query_run *run, uint32_t type, const uint8_t *p, size_t len,
+		       struct err *err)
 {
 	struct wire w = {.p = p, .end = p + len};
 

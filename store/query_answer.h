@@ -27,19 +27,21 @@ struct query_run {
 	const struct query_sink *sink;
 	struct query_child child;
 	uint64_t started_ns, deadline_ns, max_rows;
-	struct buf in;             /* bytes that don't make a frame yet */
+	struct buf in; /* bytes that don't make a frame yet */
 	struct query_column *columns;
-	char *names;               /* of the columns */
+	char *names; /* of the columns */
 	uint32_t ncols;
 	bool has_columns;
 	uint32_t notes;
 	uint64_t rows;
-	struct value *values;      /* QUERY_BATCH_ROWS rows */
+	struct value *values;	       /* QUERY_BATCH_ROWS rows */
 	bool served[QUERY_MAX_TABLES]; /* live tables: one snapshot each */
 };
 
-/* 0: go on, 1: that was the last, negative: the query's end. The worker is untrusted: anything unexpected ends it. */
-int query_answer_frame(struct query_run *run, uint32_t type, const uint8_t *p, size_t len, struct err *err);
+/* 0: go on, 1: that was the last, negative: the query's end. The worker is untrusted: anything
+ * unexpected ends it. */
+int query_answer_frame(struct query_run *run, uint32_t type, const uint8_t *p, size_t len,
+		       struct err *err);
 int query_answer_broken(struct err *err);
 void query_answer_free(struct query_run *run);
 

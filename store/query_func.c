@@ -70,7 +70,9 @@ static void fn_in_cidr(sqlite3_context *ctx, int argc, sqlite3_value **argv)
 		char msg[160];
 
 		if (!text || !parse_cidr(text, &parsed)) {
-			snprintf(msg, sizeof(msg), "in_cidr: '%.64s' is no network, write it as 10.0.0.0/8 or fd00::/8",
+			snprintf(msg, sizeof(msg),
+				 "in_cidr: '%.64s' is no network, write it as 10.0.0.0/8 or "
+				 "fd00::/8",
 				 text ? text : "NULL");
 			sqlite3_result_error(ctx, msg, -1);
 			return;
@@ -193,7 +195,8 @@ static void fn_percentile_step(sqlite3_context *ctx, int argc, sqlite3_value **a
 
 	(void)argc;
 	if (sqlite3_value_type(argv[1]) == SQLITE_NULL || !(percent >= 0 && percent <= 100)) {
-		sqlite3_result_error(ctx, "percentile: the second argument is a number from 0 to 100", -1);
+		sqlite3_result_error(
+			ctx, "percentile: the second argument is a number from 0 to 100", -1);
 		return;
 	}
 	step(ctx, argv[0], percent);
@@ -214,8 +217,9 @@ static void swap(double *a, double *b)
 }
 
 /*
- * Puts the k-th smallest at v[k], none larger before it, none smaller behind (Hoare's quickselect). Not qsort(): that may
- * ask the kernel for the size of memory, which the sandbox answers with death.
+ * Puts the k-th smallest at v[k], none larger before it, none smaller behind (Hoare's quickselect).
+ * Not qsort(): that may ask the kernel for the size of memory, which the sandbox answers with
+ * death.
  */
 static void select_kth(double *v, uint64_t n, uint64_t k)
 {
@@ -295,16 +299,21 @@ int query_func_register(sqlite3 *db, const uint64_t *now_ns)
 		{.name = "ago", .argc = 1, .scalar = fn_ago},
 		{.name = "now_ns", .argc = 0, .scalar = fn_now_ns},
 		{.name = "rfc3339", .argc = 1, .scalar = fn_rfc3339},
-		{.name = "percentile", .argc = 2, .step = fn_percentile_step, .final = fn_percentile_final},
+		{.name = "percentile",
+		 .argc = 2,
+		 .step = fn_percentile_step,
+		 .final = fn_percentile_final},
 		{.name = "median", .argc = 1, .step = fn_median_step, .final = fn_percentile_final},
 	};
 
-	/* Deterministic: "now" stands still within a statement, so ts > ago('5m') becomes a range of rowids. */
+	/* Deterministic: "now" stands still within a statement, so ts > ago('5m') becomes a range
+	 * of rowids. */
 	for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
-		if (sqlite3_create_function_v2(db, functions[i].name, functions[i].argc,
-					       SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, (void *)now_ns,
-					       functions[i].scalar, functions[i].step, functions[i].final,
-					       NULL) != SQLITE_OK)
+		if (sqlite3_create_function_v2(
+			    db, functions[i].name, functions[i].argc,
+			    SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, (void *)now_ns,
+			    functions[i].scalar, functions[i].step, functions[i].final,
+			    NULL) != SQLITE_OK)
 			return -ENOMEM;
 	return 0;
 }

@@ -17,21 +17,43 @@
 #define ROWS_WAIT_NS (100 * NSEC_PER_MSEC)
 
 /*
- * printf, format: one call with a huge width ran for 17 s without a look at the progress handler. The others make big
- * values from nothing, reach into the engine, or read files and extensions.
+ * printf, format: one call with a huge width ran for 17 s without a look at the progress handler.
+ * The others make big values from nothing, reach into the engine, or read files and extensions.
  */
 static const char *const denied_functions[] = {
-	"printf", "format", "zeroblob", "randomblob", "load_extension", "fts3_tokenizer", "fts5", "fts5_source_id",
-	"matchinfo", "offsets", "snippet", "optimize", "rtreecheck", "rtreenode", "rtreedepth", "readfile", "writefile",
-	"edit", "eval", "sqlite_log", "sqlite_compileoption_get", "sqlite_compileoption_used",
-	"sqlite_source_id", "icu_load_collation",
+	"printf",
+	"format",
+	"zeroblob",
+	"randomblob",
+	"load_extension",
+	"fts3_tokenizer",
+	"fts5",
+	"fts5_source_id",
+	"matchinfo",
+	"offsets",
+	"snippet",
+	"optimize",
+	"rtreecheck",
+	"rtreenode",
+	"rtreedepth",
+	"readfile",
+	"writefile",
+	"edit",
+	"eval",
+	"sqlite_log",
+	"sqlite_compileoption_get",
+	"sqlite_compileoption_used",
+	"sqlite_source_id",
+	"icu_load_collation",
 };
 
 /* Only to suggest one of them for a misspelt name. */
 static const char *const known_functions[] = {
-	"in_cidr", "ip_family", "ago", "now_ns", "rfc3339", "percentile", "median", "count", "sum", "total", "avg", "min",
-	"max", "group_concat", "coalesce", "ifnull", "nullif", "iif", "length", "substr", "lower", "upper", "trim",
-	"replace", "instr", "round", "abs", "datetime", "strftime", "json_extract", "row_number", "rank", "lag", "lead",
+	"in_cidr",  "ip_family",    "ago",	  "now_ns", "rfc3339", "percentile", "median",
+	"count",    "sum",	    "total",	  "avg",    "min",     "max",	     "group_concat",
+	"coalesce", "ifnull",	    "nullif",	  "iif",    "length",  "substr",     "lower",
+	"upper",    "trim",	    "replace",	  "instr",  "round",   "abs",	     "datetime",
+	"strftime", "json_extract", "row_number", "rank",   "lag",     "lead",
 };
 
 static const char *const action_names[] = {
@@ -56,7 +78,8 @@ void query_guard_limits(sqlite3 *db)
 		{SQLITE_LIMIT_SQL_LENGTH, QUERY_MAX_SQL},
 		{SQLITE_LIMIT_COLUMN, QUERY_MAX_COLUMNS},
 		{SQLITE_LIMIT_EXPR_DEPTH, 100},
-		{SQLITE_LIMIT_COMPOUND_SELECT, 128}, /* a view of 7 segments joined with itself is 49 */
+		{SQLITE_LIMIT_COMPOUND_SELECT,
+		 128}, /* a view of 7 segments joined with itself is 49 */
 		{SQLITE_LIMIT_VDBE_OP, 100000},
 		{SQLITE_LIMIT_FUNCTION_ARG, 32},
 		{SQLITE_LIMIT_ATTACHED, 0},
@@ -92,11 +115,11 @@ int query_table_index(const struct query_session *s, const char *name)
 }
 
 /* The first refusal is the reason; SQLite may go on asking. */
-#define deny(s, ...)                                                                       \
-	({                                                                                 \
-		if (!(s)->denied[0])                                                       \
-			snprintf((s)->denied, sizeof((s)->denied), __VA_ARGS__);           \
-		SQLITE_DENY;                                                               \
+#define deny(s, ...)                                                             \
+	({                                                                       \
+		if (!(s)->denied[0])                                             \
+			snprintf((s)->denied, sizeof((s)->denied), __VA_ARGS__); \
+		SQLITE_DENY;                                                     \
 	})
 
 static bool is_denied_function(const char *name)
@@ -107,10 +130,12 @@ static bool is_denied_function(const char *name)
 	return false;
 }
 
-/* Tables of SQLite itself that answer without being ours; reads of whole rows of a CTE look the same otherwise. */
+/* Tables of SQLite itself that answer without being ours; reads of whole rows of a CTE look the
+ * same otherwise. */
 static bool is_engine_table(const char *name)
 {
-	static const char *const prefixes[] = {"sqlite_", "pragma_", "dbstat", "fts", "rtree", "bytecode", "tables_used"};
+	static const char *const prefixes[] = {"sqlite_", "pragma_",  "dbstat",	    "fts",
+					       "rtree",	  "bytecode", "tables_used"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (!strncasecmp(name, prefixes[i], strlen(prefixes[i])))
@@ -118,7 +143,8 @@ static bool is_engine_table(const char *name)
 	return false;
 }
 
-static int authorize_read(struct query_session *s, const char *table, const char *column, const char *view)
+static int authorize_read(struct query_session *s, const char *table, const char *column,
+			  const char *view)
 {
 	int i;
 
@@ -142,10 +168,14 @@ static int authorize_read(struct query_session *s, const char *table, const char
 	/* count(*) of a subquery or CTE: its name, no column. */
 	if (!column[0] && !is_engine_table(table))
 		return SQLITE_OK;
-	return deny(s, "table '%.64s' cannot be read in queries; list the tables that can with 'ringside tables'", table);
+	return deny(s,
+		    "table '%.64s' cannot be read in queries; list the tables that can with "
+		    "'ringside tables'",
+		    table);
 }
 
-static int authorize(void *arg, int action, const char *a, const char *b, const char *db, const char *view)
+static int authorize(void *arg, int action, const char *a, const char *b, const char *db,
+		     const char *view)
 {
 	struct query_session *s = arg;
 
@@ -237,9 +267,13 @@ int query_guard_keyword(const char *sql, struct err *err)
 	if (is_word(p, "SELECT") || is_word(p, "WITH") || is_word(p, "VALUES"))
 		return 0;
 	if (!word_len(p))
-		return err_set(err, -EINVAL, "a query begins with SELECT, WITH, VALUES or EXPLAIN, not with '%.16s'", p);
-	return err_set(err, -EPERM, "a query only reads: it begins with SELECT, WITH, VALUES or EXPLAIN, not with %.*s",
-		       (int)(word_len(p) < 32 ? word_len(p) : 32), p);
+		return err_set(
+			err, -EINVAL,
+			"a query begins with SELECT, WITH, VALUES or EXPLAIN, not with '%.16s'", p);
+	return err_set(
+		err, -EPERM,
+		"a query only reads: it begins with SELECT, WITH, VALUES or EXPLAIN, not with %.*s",
+		(int)(word_len(p) < 32 ? word_len(p) : 32), p);
 }
 
 static const char *nearest_table(const struct query_session *s, const char *name)
@@ -270,7 +304,8 @@ static const char *nearest_column(const struct query_session *s, const char *nam
 }
 
 /* ", did you mean 'netflow'?" for SQLite's "no such table: netflw". */
-static void hint(const struct query_session *s, const char *msg, const char *sql, int offset, char *dst, size_t cap)
+static void hint(const struct query_session *s, const char *msg, const char *sql, int offset,
+		 char *dst, size_t cap)
 {
 	static const char prefix_table[] = "no such table: ", prefix_column[] = "no such column: ",
 			  prefix_function[] = "no such function: ";
@@ -298,27 +333,35 @@ static void hint(const struct query_session *s, const char *msg, const char *sql
 		snprintf(dst, cap, ", did you mean '%s'?", near);
 }
 
-int query_guard_error(struct query_session *s, sqlite3 *db, int rc, const char *sql, struct err *err)
+int query_guard_error(struct query_session *s, sqlite3 *db, int rc, const char *sql,
+		      struct err *err)
 {
 	const char *msg = sqlite3_errmsg(db);
 	int offset = sqlite3_error_offset(db);
 	char text[96], at[32] = "";
 
 	if (s->expired)
-		return err_set(err, -ETIMEDOUT, "the query passed its deadline: read less (a condition on ts is cheap) or "
-						"allow more time");
+		return err_set(
+			err, -ETIMEDOUT,
+			"the query passed its deadline: read less (a condition on ts is cheap) or "
+			"allow more time");
 	if (s->denied[0]) /* a table is SQLITE_AUTH, a function a plain error */
 		return err_set(err, -EPERM, "%s", s->denied);
 	switch (rc & 0xff) {
 	case SQLITE_NOMEM:
-		return err_set(err, -E2BIG, "the query needs more memory than a query may have: sort, group or join less");
+		return err_set(err, -E2BIG,
+			       "the query needs more memory than a query may have: sort, group or "
+			       "join less");
 	case SQLITE_TOOBIG:
-		return err_set(err, -E2BIG, "a text or blob of the query is larger than %d KiB", QUERY_MAX_CELL / 1024);
+		return err_set(err, -E2BIG, "a text or blob of the query is larger than %d KiB",
+			       QUERY_MAX_CELL / 1024);
 	case SQLITE_AUTH:
 		return err_set(err, -EPERM, "%.200s", msg);
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
-		return err_set(err, -EIO, "a segment of the ring is damaged (%.100s): leave its time range out", msg);
+		return err_set(
+			err, -EIO,
+			"a segment of the ring is damaged (%.100s): leave its time range out", msg);
 	case SQLITE_IOERR:
 	case SQLITE_CANTOPEN:
 	case SQLITE_FULL:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The worker's view of the ring: segments attached and held, one view per history table that is read. */
+/* The worker's view of the ring: segments attached and held, one view per history table that is
+ * read. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,12 +9,13 @@
 #include "base/macro.h"
 #include "store/query_worker.h"
 
-/* A reader that finds the WAL index in the middle of a change tries again at once; it lasts microseconds. */
+/* A reader that finds the WAL index in the middle of a change tries again at once; it lasts
+ * microseconds. */
 #define BEGIN_TRIES 20
 
 /*
- * SQL has no escapes inside identifiers, so a statement that reads a table holds its name as it is. What it doesn't name
- * isn't attached: "SELECT 1" and queries of live tables open no file.
+ * SQL has no escapes inside identifiers, so a statement that reads a table holds its name as it is.
+ * What it doesn't name isn't attached: "SELECT 1" and queries of live tables open no file.
  */
 static bool sql_names(const struct query_session *s, const char *name)
 {
@@ -29,8 +31,8 @@ static bool sql_names_history(const struct query_session *s)
 }
 
 /*
- * What a view must hold. The authorizer tells of columns by name and of those behind "*", but not of those that a join
- * matches by USING or NATURAL: these stand in the text, or may be any.
+ * What a view must hold. The authorizer tells of columns by name and of those behind "*", but not
+ * of those that a join matches by USING or NATURAL: these stand in the text, or may be any.
  */
 static void wanted_columns(const struct query_session *s, uint32_t table, struct column_set *ret)
 {
@@ -59,7 +61,8 @@ static int attach_all(struct query_session *s, struct err *err)
 		if (r == -ENOMEM)
 			return err_set(err, r, "%s", why.msg);
 		if (r < 0) {
-			/* Evicted between the listing and now is the ring at work; anything else the answer lacks. */
+			/* Evicted between the listing and now is the ring at work; anything else
+			 * the answer lacks. */
 			if (r != -ENOENT) {
 				err_prefix(&why, "queries go on without a segment");
 				query_io_note(s, why.msg);
@@ -78,8 +81,8 @@ static int exec(sqlite3 *db, const char *sql)
 }
 
 /*
- * One deferred transaction over all: a first read in each segment takes its snapshot and its locks, opens -wal and -shm
- * and maps them. After that a statement needs no file system and no lock.
+ * One deferred transaction over all: a first read in each segment takes its snapshot and its locks,
+ * opens -wal and -shm and maps them. After that a statement needs no file system and no lock.
  */
 static int begin(struct query_session *s, struct err *err)
 {
@@ -88,7 +91,8 @@ static int begin(struct query_session *s, struct err *err)
 	for (unsigned int i = 0; i < s->nsegments && rc == SQLITE_OK; i++) {
 		char sql[96];
 
-		snprintf(sql, sizeof(sql), "SELECT count(*) FROM \"%s\".segment_tables", s->segments[i].schema);
+		snprintf(sql, sizeof(sql), "SELECT count(*) FROM \"%s\".segment_tables",
+			 s->segments[i].schema);
 		for (int tries = 0; tries < BEGIN_TRIES; tries++) {
 			rc = exec(s->db, sql);
 			if (rc == SQLITE_OK)
@@ -99,7 +103,8 @@ static int begin(struct query_session *s, struct err *err)
 		}
 	}
 	if (rc != SQLITE_OK)
-		return err_set(err, -EIO, "cannot begin to read the ring: %s", sqlite3_errmsg(s->db));
+		return err_set(err, -EIO, "cannot begin to read the ring: %s",
+			       sqlite3_errmsg(s->db));
 	return 0;
 }
 
@@ -132,14 +137,16 @@ static int view(struct query_session *s, uint32_t table, struct err *err)
 		r = schema_read_table(s->db, s->segments[i].schema, t, &info, err);
 		if (r < 0)
 			return r;
-		arms[narms++] = (struct schema_arm){.schema = s->segments[i].schema, .columns = info.columns};
+		arms[narms++] = (struct schema_arm){.schema = s->segments[i].schema,
+						    .columns = info.columns};
 	}
 	wanted_columns(s, table, &wanted);
 	schema_view_sql(&sql, t, arms, narms, &wanted);
 	if (buf_status(&sql) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (exec(s->db, sql.data) != SQLITE_OK)
-		return err_set(err, -EIO, "cannot make the view of table %s: %s", t->name, sqlite3_errmsg(s->db));
+		return err_set(err, -EIO, "cannot make the view of table %s: %s", t->name,
+			       sqlite3_errmsg(s->db));
 	return 0;
 }
 
@@ -148,7 +155,8 @@ int query_history_views(struct query_session *s, struct err *err)
 	for (uint32_t i = 0; i < s->req.ntables; i++) {
 		int r;
 
-		/* Every table that is named: without the view the name would mean that of the first segment. */
+		/* Every table that is named: without the view the name would mean that of the first
+		 * segment. */
 		if (!table_is_history(s->req.tables[i]) || !sql_names(s, s->req.tables[i]->name))
 			continue;
 		r = view(s, i, err);
@@ -159,13 +167,15 @@ int query_history_views(struct query_session *s, struct err *err)
 }
 
 /* SELECT sum(lost) of the table "loss" in one segment, from since on. 0 if it isn't there. */
-static uint64_t recorded_loss(struct query_session *s, const char *schema, const char *table, uint64_t since)
+static uint64_t recorded_loss(struct query_session *s, const char *schema, const char *table,
+			      uint64_t since)
 {
 	sqlite3_stmt *st = NULL;
 	uint64_t lost = 0;
 	char sql[128];
 
-	snprintf(sql, sizeof(sql), "SELECT sum(lost) FROM \"%s\".loss WHERE table_name = ?1 AND ts >= ?2", schema);
+	snprintf(sql, sizeof(sql),
+		 "SELECT sum(lost) FROM \"%s\".loss WHERE table_name = ?1 AND ts >= ?2", schema);
 	if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) == SQLITE_OK) {
 		sqlite3_bind_text(st, 1, table, -1, SQLITE_STATIC);
 		sqlite3_bind_int64(st, 2, since);
@@ -176,7 +186,8 @@ static uint64_t recorded_loss(struct query_session *s, const char *schema, const
 	return lost;
 }
 
-void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost, uint64_t *ret_since)
+void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost,
+			uint64_t *ret_since)
 {
 	const struct table *t = s->req.tables[table];
 	uint64_t since = 0, counted = 0, recorded = 0;
@@ -195,8 +206,8 @@ void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_l
 		if (s->segments[i].ring == RING_AUDIT)
 			recorded += recorded_loss(s, s->segments[i].schema, t->name, since);
 	/*
-	 * The table "loss" tells of every stage from the kernel to the disk; a segment's own count only of the store, which
-	 * may be in the other too. The larger is counted once for sure.
+	 * The table "loss" tells of every stage from the kernel to the disk; a segment's own count
+	 * only of the store, which may be in the other too. The larger is counted once for sure.
 	 */
 	*ret_lost = counted > recorded ? counted : recorded;
 	*ret_since = since;

@@ -11,9 +11,10 @@
 #include "store/query_worker.h"
 
 /*
- * Result bytes that wait here for a slow client. A result that fits lets the worker close the segments before the client
- * has read it all, so a slow client doesn't hold the WAL's read transaction (the live segment's WAL grows while one is
- * held). A larger one holds it until the deadline at the longest.
+ * Result bytes that wait here for a slow client. A result that fits lets the worker close the
+ * segments before the client has read it all, so a slow client doesn't hold the WAL's read
+ * transaction (the live segment's WAL grows while one is held). A larger one holds it until the
+ * deadline at the longest.
  */
 #define OUT_MAX (8u << 20)
 
@@ -39,7 +40,8 @@ static int recv_some(int sock, void *p, size_t len, int *fd)
 	if (n <= 0)
 		return n < 0 ? -errno : -ECONNRESET;
 	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+	    c->cmsg_len == CMSG_LEN(sizeof(int)))
 		memcpy(fd, CMSG_DATA(c), sizeof(*fd));
 	return n;
 }
@@ -88,7 +90,8 @@ void query_io_rows_close(struct query_session *s)
 	if (!s->rows_n)
 		return;
 	if (!s->out.failed) /* the count stands first in the frame */
-		memcpy(s->out.data + s->rows_at + sizeof(struct query_frame_header), &s->rows_n, sizeof(s->rows_n));
+		memcpy(s->out.data + s->rows_at + sizeof(struct query_frame_header), &s->rows_n,
+		       sizeof(s->rows_n));
 	wire_close(&s->out, s->rows_at);
 	s->rows_n = 0;
 }
@@ -99,7 +102,8 @@ void query_io_flush(struct query_session *s, bool all)
 	if (s->out.failed)
 		_exit(ENOMEM); /* the engine knows this status */
 	while (s->out_sent < s->out.len) {
-		struct iovec iov = {.iov_base = s->out.data + s->out_sent, .iov_len = s->out.len - s->out_sent};
+		struct iovec iov = {.iov_base = s->out.data + s->out_sent,
+				    .iov_len = s->out.len - s->out_sent};
 		struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 		struct pollfd p = {.fd = s->sock, .events = POLLOUT};
 		ssize_t n = sendmsg(s->sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -35,7 +35,8 @@ static sqlite3_stmt *prepare(struct query_session *s, sqlite3 *db)
 		fail(s, &err);
 	}
 	if (!query_guard_blank(tail)) {
-		err_set(&err, -EINVAL, "one statement at a time: a second one begins at character %zu",
+		err_set(&err, -EINVAL,
+			"one statement at a time: a second one begins at character %zu",
 			(size_t)(tail - sql) + 1);
 		fail(s, &err);
 	}
@@ -52,7 +53,8 @@ static sqlite3_stmt *prepare(struct query_session *s, sqlite3 *db)
 
 static struct origin column_origin(const struct query_session *s, sqlite3_stmt *st, int col)
 {
-	const char *table = sqlite3_column_table_name(st, col), *column = sqlite3_column_origin_name(st, col);
+	const char *table = sqlite3_column_table_name(st, col),
+		   *column = sqlite3_column_origin_name(st, col);
 	struct origin none = {UINT32_MAX, UINT32_MAX};
 	int t, c;
 
@@ -76,7 +78,8 @@ static size_t name_len(const char *name)
 	return len;
 }
 
-/* The columns frame. The shape's statement knows where a column comes from; views over segments hide it. */
+/* The columns frame. The shape's statement knows where a column comes from; views over segments
+ * hide it. */
 static int put_columns(struct query_session *s, sqlite3_stmt *st)
 {
 	int n = sqlite3_column_count(st);
@@ -88,7 +91,8 @@ static int put_columns(struct query_session *s, sqlite3_stmt *st)
 		const char *name = sqlite3_column_name(st, i);
 
 		if (!name)
-			query_io_fail(s, -E2BIG, "the query needs more memory than a query may have");
+			query_io_fail(s, -E2BIG,
+				      "the query needs more memory than a query may have");
 		wire_put_text(&s->out, name, name_len(name));
 		wire_put_u32(&s->out, o.table);
 		wire_put_u32(&s->out, o.column);
@@ -104,8 +108,8 @@ static void check_params(struct query_session *s, sqlite3_stmt *st)
 
 	if (wanted == s->req.nparams)
 		return;
-	err_set(&err, -EINVAL, "the statement has %u parameter%s, but %u value%s given", wanted, wanted == 1 ? "" : "s",
-		s->req.nparams, s->req.nparams == 1 ? " is" : "s are");
+	err_set(&err, -EINVAL, "the statement has %u parameter%s, but %u value%s given", wanted,
+		wanted == 1 ? "" : "s", s->req.nparams, s->req.nparams == 1 ? " is" : "s are");
 	fail(s, &err);
 }
 
@@ -130,7 +134,8 @@ static void bind(struct query_session *s, sqlite3_stmt *st)
 			rc = sqlite3_bind_text(st, i + 1, v->text, v->len, SQLITE_STATIC);
 			break;
 		case VALUE_BYTES:
-			rc = sqlite3_bind_blob(st, i + 1, v->len ? v->text : "", v->len, SQLITE_STATIC);
+			rc = sqlite3_bind_blob(st, i + 1, v->len ? v->text : "", v->len,
+					       SQLITE_STATIC);
 			break;
 		}
 		if (rc == SQLITE_OK)
@@ -168,8 +173,10 @@ static void put_cell(struct query_session *s, sqlite3_stmt *st, int col)
 		v.kind = VALUE_NULL;
 	}
 	if ((v.kind == VALUE_TEXT || v.kind == VALUE_BYTES) && !v.text) {
-		if (v.kind == VALUE_TEXT || v.len) /* a blob of 0 bytes is NULL here, a text never */
-			query_io_fail(s, -E2BIG, "the query needs more memory than a query may have");
+		if (v.kind == VALUE_TEXT ||
+		    v.len) /* a blob of 0 bytes is NULL here, a text never */
+			query_io_fail(s, -E2BIG,
+				      "the query needs more memory than a query may have");
 		v.text = "";
 	}
 	wire_put_value(&s->out, &v);
@@ -186,7 +193,8 @@ static void put_row(struct query_session *s, sqlite3_stmt *st, int ncols)
 		put_cell(s, st, i);
 	s->rows_n++;
 	if (s->out.len - s->rows_at > QUERY_MAX_FRAME)
-		query_io_fail(s, -E2BIG, "a row of the result is larger than 4 MiB: select less of it");
+		query_io_fail(s, -E2BIG,
+			      "a row of the result is larger than 4 MiB: select less of it");
 	if (s->rows_n == QUERY_BATCH_ROWS || s->out.len - s->rows_at >= QUERY_BATCH_BYTES)
 		query_io_flush(s, false);
 }
@@ -251,7 +259,8 @@ void query_session_run(struct query_session *s)
 	int ncols;
 
 	sqlite3_hard_heap_limit64(HEAP_MAX);
-	sqlite3_busy_timeout(s->db, 0); /* all locks are held; waiting would sleep, which isn't allowed */
+	sqlite3_busy_timeout(s->db,
+			     0); /* all locks are held; waiting would sleep, which isn't allowed */
 	query_guard_limits(s->shape);
 	query_guard_arm(s, s->shape);
 	if (query_guard_keyword(s->req.sql, &err) < 0)
@@ -272,7 +281,8 @@ void query_session_run(struct query_session *s)
 	rows = step_all(s, st, &truncated);
 	sqlite3_finalize(st);
 	put_done(s, rows, truncated);
-	/* Every segment goes: the read transaction's locks with it. The client may take its time now. */
+	/* Every segment goes: the read transaction's locks with it. The client may take its time
+	 * now. */
 	close_range(s->sock + 1, ~0u, 0);
 	query_io_flush(s, true);
 	_exit(0);

@@ -31,7 +31,8 @@
 #define SANITIZED 0
 #endif
 
-/* The engine kills the worker 100 ms after the deadline; this is for an engine that cannot, stuck in a slow sink. */
+/* The engine kills the worker 100 ms after the deadline; this is for an engine that cannot, stuck
+ * in a slow sink. */
 #define ALARM_GRACE_NS (500 * NSEC_PER_MSEC)
 
 static int write_oom_score(void)
@@ -82,15 +83,20 @@ static int become(const struct query_sandbox *s, char *note, size_t cap, struct 
 		if (setgroups(0, NULL) < 0 || setresgid(s->gid, s->gid, s->gid) < 0 ||
 		    setresuid(s->uid, s->uid, s->uid) < 0)
 			r = -errno;
-		if (r == -EPERM) /* not root, or root without these: the rest of the sandbox holds all the same */
-			snprintf(note, cap, "the query worker stays uid %u: CAP_SETUID and CAP_SETGID are needed to leave it",
+		if (r == -EPERM) /* not root, or root without these: the rest of the sandbox holds
+				    all the same */
+			snprintf(note, cap,
+				 "the query worker stays uid %u: CAP_SETUID and CAP_SETGID are "
+				 "needed to leave it",
 				 (unsigned int)geteuid());
 		else if (r < 0)
-			return err_set(err, r, "the query worker cannot become uid %u: %s", s->uid, strerror(-r));
+			return err_set(err, r, "the query worker cannot become uid %u: %s", s->uid,
+				       strerror(-r));
 	}
 	r = drop_capabilities();
 	if (r < 0)
-		return err_set(err, r, "the query worker cannot drop its capabilities: %s", strerror(-r));
+		return err_set(err, r, "the query worker cannot drop its capabilities: %s",
+			       strerror(-r));
 	return 0;
 }
 
@@ -120,7 +126,8 @@ static int set_limit(int resource, const char *name, uint64_t soft, uint64_t har
 		l.rlim_cur = l.rlim_cur > l.rlim_max ? l.rlim_max : l.rlim_cur;
 	}
 	if (setrlimit(resource, &l) < 0)
-		return err_set(err, -errno, "the query worker cannot set RLIMIT_%s: %s", name, strerror(errno));
+		return err_set(err, -errno, "the query worker cannot set RLIMIT_%s: %s", name,
+			       strerror(errno));
 	return 0;
 }
 
@@ -134,7 +141,8 @@ static int set_limits(const struct query_sandbox *s, struct err *err)
 
 	/* The sanitizers reserve terabytes of address space. */
 	if (!SANITIZED && mapped) {
-		r = set_limit(RLIMIT_AS, "AS", mapped + s->memory_bytes, mapped + s->memory_bytes, err);
+		r = set_limit(RLIMIT_AS, "AS", mapped + s->memory_bytes, mapped + s->memory_bytes,
+			      err);
 		if (r < 0)
 			return r;
 	}
@@ -144,25 +152,31 @@ static int set_limits(const struct query_sandbox *s, struct err *err)
 	    (r = set_limit(RLIMIT_CORE, "CORE", 0, 0, err)) < 0 ||
 	    (r = set_limit(RLIMIT_NPROC, "NPROC", 0, 0, err)) < 0)
 		return r;
-	/* SIGALRM kills: its handler is the default and rt_sigaction is about to be out of reach. */
+	/* SIGALRM kills: its handler is the default and rt_sigaction is about to be out of reach.
+	 */
 	left += ALARM_GRACE_NS;
 	alarm.it_value.tv_sec = left / NSEC_PER_SEC;
 	alarm.it_value.tv_usec = left % NSEC_PER_SEC / NSEC_PER_USEC;
 	if (setitimer(ITIMER_REAL, &alarm, NULL) < 0)
-		return err_set(err, -errno, "the query worker cannot set its timer: %s", strerror(errno));
+		return err_set(err, -errno, "the query worker cannot set its timer: %s",
+			       strerror(errno));
 	return 0;
 }
 
 /* Looked up by name: what an architecture doesn't have is skipped. */
 static const char *const allowed_calls[] = {
-	"read", "pread64", "fstat", "lseek",              /* segment files that are open already */
-	"recvmsg", "sendmsg", "poll", "ppoll",            /* the engine */
-	"brk", "munmap", "mremap", "madvise",             /* memory; mmap and mprotect come with a condition */
-	"futex", "sched_yield",                           /* libc locks */
-	"close", "close_range",                           /* the snapshot is let go by closing the files */
-	"clock_gettime", "gettimeofday", "time",          /* where the vDSO falls back */
-	"getpid", "gettid", "getrandom",                  /* SQLite's randomness; abort() */
-	"rt_sigreturn", "restart_syscall", "exit", "exit_group",
+	"read",		 "pread64",	    "fstat",
+	"lseek", /* segment files that are open already */
+	"recvmsg",	 "sendmsg",	    "poll",
+	"ppoll", /* the engine */
+	"brk",		 "munmap",	    "mremap",
+	"madvise",			/* memory; mmap comes with conditions */
+	"futex",	 "sched_yield", /* libc locks */
+	"close",	 "close_range", /* the snapshot is let go by closing the files */
+	"clock_gettime", "gettimeofday",    "time",	 /* where the vDSO falls back */
+	"getpid",	 "gettid",	    "getrandom", /* SQLite's randomness; abort() */
+	"rt_sigreturn",	 "restart_syscall", "exit",
+	"exit_group",
 };
 
 static int add_rules(scmp_filter_ctx ctx)
@@ -177,10 +191,17 @@ static int add_rules(scmp_filter_ctx ctx)
 	}
 	if (r < 0)
 		return r;
-	r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	/*
+	 * SQLite opens a WAL for writing even to read it: a shared mapping of it that can be
+	 * written, at once or later by mprotect(), would be a way around the missing write().
+	 */
+	r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
+			     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
+			     SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_TYPE, MAP_PRIVATE));
 	if (r < 0)
 		return r;
-	r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+			     SCMP_A2(SCMP_CMP_EQ, PROT_READ, 0));
 	if (r < 0)
 		return r;
 	/* glibc's fstat() on some architectures. */
@@ -192,13 +213,15 @@ static int add_rules(scmp_filter_ctx ctx)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(sigaltstack), 0);
 		if (r < 0)
 			return r;
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO, 0));
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(write), 1,
+				     SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO, 0));
 		if (r < 0)
 			return r;
 	}
 	/*
-	 * No lock can be taken any more: a shared lock on a byte of the -shm stalls the writer. The locks of the read
-	 * transaction are held since before. SQLite tries (and copes) when it's told to end the transaction.
+	 * No lock can be taken any more: a shared lock on a byte of the -shm stalls the writer. The
+	 * locks of the read transaction are held since before. SQLite tries (and copes) when it's
+	 * told to end the transaction.
 	 */
 	return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(fcntl), 0);
 }
@@ -209,14 +232,18 @@ static int load_filter(struct err *err)
 	int r;
 
 	if (!ctx)
-		return err_set(err, -ENOMEM, "the query worker cannot build its seccomp filter: out of memory");
+		return err_set(err, -ENOMEM,
+			       "the query worker cannot build its seccomp filter: out of memory");
 	r = add_rules(ctx);
 	if (!r)
 		r = seccomp_load(ctx);
 	seccomp_release(ctx);
 	if (r < 0)
-		return err_set(err, r, "the query worker cannot load its seccomp filter (%s): the kernel needs "
-			       "CONFIG_SECCOMP_FILTER", strerror(-r));
+		return err_set(
+			err, r,
+			"the query worker cannot load its seccomp filter (%s): the kernel needs "
+			"CONFIG_SECCOMP_FILTER",
+			strerror(-r));
 	return 0;
 }
 
@@ -228,20 +255,25 @@ int query_sandbox_enter(const struct query_sandbox *s, char *note, size_t cap, s
 	note[0] = '\0';
 	null_stdio();
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_set(err, -errno, "the query worker cannot set no_new_privs: %s", strerror(errno));
-	/* The host's own work comes first, and the daemon before its worker when memory runs out. */
+		return err_set(err, -errno, "the query worker cannot set no_new_privs: %s",
+			       strerror(errno));
+	/* The host's own work comes first, and the daemon before its worker when memory runs out.
+	 */
 	errno = 0;
 	if (nice(10) == -1 && errno)
-		snprintf(note, cap, "the query worker cannot lower its priority: %s", strerror(errno));
+		snprintf(note, cap, "the query worker cannot lower its priority: %s",
+			 strerror(errno));
 	r = write_oom_score();
 	if (r < 0)
-		snprintf(note, cap, "the query worker cannot set its oom_score_adj: %s", strerror(-r));
+		snprintf(note, cap, "the query worker cannot set its oom_score_adj: %s",
+			 strerror(-r));
 	r = become(s, note, cap, err);
 	if (r < 0)
 		return r;
 	/* After the change of uid, which clears both. The parent may be gone already. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return err_set(err, -errno, "the query worker cannot tie itself to the daemon: %s", strerror(errno));
+		return err_set(err, -errno, "the query worker cannot tie itself to the daemon: %s",
+			       strerror(errno));
 	if (getppid() != parent)
 		return err_set(err, -ESHUTDOWN, "the daemon ended");
 	r = set_limits(s, err);

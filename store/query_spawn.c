@@ -31,7 +31,8 @@ static int spawn(pid_t *ret, int sock)
 	sigset_t none, all;
 	int r;
 
-	/* Local times in the worker are the daemon's; nothing else of its environment is the worker's business. */
+	/* Local times in the worker are the daemon's; nothing else of its environment is the
+	 * worker's business. */
 	if (zone && snprintf(tz, sizeof(tz), "TZ=%s", zone) < (int)sizeof(tz))
 		envp[0] = tz;
 	sigemptyset(&none);
@@ -44,13 +45,15 @@ static int spawn(pid_t *ret, int sock)
 		posix_spawn_file_actions_destroy(&files);
 		return -r;
 	}
-	/* The socket first: it may be 0, 1 or 2 in a daemon started without them. A session of its own: no Ctrl-C. */
+	/* The socket first: it may be 0, 1 or 2 in a daemon started without them. A session of its
+	 * own: no Ctrl-C. */
 	if ((r = posix_spawn_file_actions_adddup2(&files, sock, WORKER_SOCKET)) == 0 &&
-	    (r = posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDWR, 0)) == 0 &&
+	    (r = posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDWR, 0)) ==
+		    0 &&
 	    (r = posix_spawnattr_setsigmask(&attr, &none)) == 0 &&
 	    (r = posix_spawnattr_setsigdefault(&attr, &all)) == 0 &&
 	    (r = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						    POSIX_SPAWN_SETSID)) == 0)
+							 POSIX_SPAWN_SETSID)) == 0)
 		r = posix_spawn(ret, "/proc/self/exe", &files, &attr, argv, envp);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&files);
@@ -64,14 +67,16 @@ int query_child_start(struct query_child *ret, struct err *err)
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_set(err, -errno, "cannot make a socket for the query worker: %s", strerror(errno));
+		return err_set(err, -errno, "cannot make a socket for the query worker: %s",
+			       strerror(errno));
 	ours = pair[0];
 	theirs = pair[1];
 	r = spawn(&pid, theirs);
 	if (r < 0)
 		return err_set(err, r, "cannot start the query worker: %s", strerror(-r));
 	/* Nobody else reaps it, so the pid is still its own. */
-	*ret = (struct query_child){.sock = TAKE_FD(ours), .pid = pid, .pidfd = syscall(SYS_pidfd_open, pid, 0)};
+	*ret = (struct query_child){
+		.sock = TAKE_FD(ours), .pid = pid, .pidfd = syscall(SYS_pidfd_open, pid, 0)};
 	if (ret->pidfd < 0) {
 		r = -errno;
 		query_child_end(ret);
@@ -110,19 +115,26 @@ static int fate_of_signal(int sig, struct err *err)
 {
 	switch (sig) {
 	case SIGSYS:
-		return err_set(err, -EPERM, "the query worker was stopped by its sandbox: the statement made it ask for a "
-					    "system call that queries may not use");
+		return err_set(err, -EPERM,
+			       "the query worker was stopped by its sandbox: the statement made it "
+			       "ask for a "
+			       "system call that queries may not use");
 	case SIGXCPU:
 	case SIGALRM:
 		return err_set(err, -ETIMEDOUT, "the query was stopped at its deadline");
 	case SIGABRT:
-	case SIGKILL: /* not by us: the kernel's out-of-memory killer, the CPU limit, or an administrator */
-		return err_set(err, -E2BIG, "the query worker was killed (%s): the statement needs too much memory or time",
+	case SIGKILL: /* not by us: the kernel's out-of-memory killer, the CPU limit, or an
+			 administrator */
+		return err_set(err, -E2BIG,
+			       "the query worker was killed (%s): the statement needs too much "
+			       "memory or time",
 			       sig == SIGKILL ? "SIGKILL" : "SIGABRT");
 	case SIGSEGV:
 	case SIGBUS:
-		return err_set(err, -E2BIG, "the query worker ran out of memory or stack (%s) with this statement",
-			       sig == SIGSEGV ? "SIGSEGV" : "SIGBUS");
+		return err_set(
+			err, -E2BIG,
+			"the query worker ran out of memory or stack (%s) with this statement",
+			sig == SIGSEGV ? "SIGSEGV" : "SIGBUS");
 	}
 	return err_set(err, -EIO, "the query worker was ended by signal %d", sig);
 }

@@ -7,7 +7,7 @@
 #include "base/err.h"
 
 struct query_child {
-	int sock;  /* non-blocking; -1: none */
+	int sock; /* non-blocking; -1: none */
 	int pidfd;
 	pid_t pid; /* 0: none */
 };
@@ -15,8 +15,8 @@ struct query_child {
 /* Safe in a process with threads. */
 int query_child_start(struct query_child *ret, struct err *err);
 /*
- * The worker hung up without a last word: why, as -errno and text. It gets a moment to die by itself and is killed then.
- * Reaped in any case.
+ * The worker hung up without a last word: why, as -errno and text. It gets a moment to die by
+ * itself and is killed then. Reaped in any case.
  */
 int query_child_fate(struct query_child *c, struct err *err);
 /* Kills and reaps; nothing to do when there is none. */

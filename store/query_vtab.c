@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Live tables inside the worker: the daemon's state as virtual tables, fetched when a statement first reads one. */
+/* Live tables inside the worker: the daemon's state as virtual tables, fetched when a statement
+ * first reads one. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,8 +10,8 @@
 #include "store/query_worker.h"
 
 /*
- * Rows of a live table as the planner is to believe: few against a segment (a million without ANALYZE), so that a join of
- * live state with history reads the live table in the outer loop.
+ * Rows of a live table as the planner is to believe: few against a segment (a million without
+ * ANALYZE), so that a join of live state with history reads the live table in the outer loop.
  */
 #define ESTIMATED_ROWS 200
 
@@ -51,11 +52,13 @@ void query_table_ddl(struct buf *b, const struct table *t)
 {
 	buf_printf(b, "CREATE TABLE \"%s\"(", t->name);
 	for (uint32_t i = 0; i < t->nfields; i++)
-		buf_printf(b, "%s\"%s\" %s", i ? ", " : "", t->fields[i].name, column_decl(t->fields[i].type));
+		buf_printf(b, "%s\"%s\" %s", i ? ", " : "", t->fields[i].name,
+			   column_decl(t->fields[i].type));
 	buf_puts(b, ")");
 }
 
-static int live_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **ret, char **error)
+static int live_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
+			sqlite3_vtab **ret, char **error)
 {
 	struct query_live *live = aux;
 	_cleanup_buf_ struct buf ddl = {0};
@@ -164,7 +167,8 @@ static int fetch(struct query_live *live, char *msg, size_t cap)
 	return r;
 }
 
-static int live_filter(sqlite3_vtab_cursor *cursor, int idx, const char *idx_str, int argc, sqlite3_value **argv)
+static int live_filter(sqlite3_vtab_cursor *cursor, int idx, const char *idx_str, int argc,
+		       sqlite3_value **argv)
 {
 	struct live_cursor *c = container_of(cursor, struct live_cursor, base);
 	char msg[256];
@@ -177,7 +181,8 @@ static int live_filter(sqlite3_vtab_cursor *cursor, int idx, const char *idx_str
 	if (c->live->batch || fetch(c->live, msg, sizeof(msg)) >= 0)
 		return SQLITE_OK;
 	sqlite3_free(cursor->pVtab->zErrMsg);
-	cursor->pVtab->zErrMsg = sqlite3_mprintf("cannot read table %s: %s", c->live->table->name, msg);
+	cursor->pVtab->zErrMsg =
+		sqlite3_mprintf("cannot read table %s: %s", c->live->table->name, msg);
 	return SQLITE_ERROR;
 }
 
@@ -241,8 +246,8 @@ static const sqlite3_module live_module = {
 };
 
 /*
- * SQLite asks the authorizer whether it may write the schema when a virtual table is connected, which is when a statement
- * first names it: so it's connected before there is an authorizer.
+ * SQLite asks the authorizer whether it may write the schema when a virtual table is connected,
+ * which is when a statement first names it: so it's connected before there is an authorizer.
  */
 static int connect(struct query_session *s, sqlite3 *db, const char *name)
 {
@@ -268,7 +273,8 @@ int query_vtab_register(struct query_session *s)
 	s->live = calloc(s->req.ntables ? s->req.ntables : 1, sizeof(*s->live));
 	if (!s->live)
 		return -ENOMEM;
-	/* Full-text, R-tree, dbstat, sqlite_stmt: nothing that a query needs, much that it could abuse. */
+	/* Full-text, R-tree, dbstat, sqlite_stmt: nothing that a query needs, much that it could
+	 * abuse. */
 	sqlite3_drop_modules(s->db, (const char **)keep);
 	sqlite3_drop_modules(s->shape, (const char **)keep);
 	for (size_t i = 0; keep[i] && !r; i++)
@@ -279,7 +285,8 @@ int query_vtab_register(struct query_session *s)
 		if (table_is_history(t))
 			continue;
 		s->live[i] = (struct query_live){.session = s, .table = t, .index = i};
-		if (sqlite3_create_module_v2(s->db, t->name, &live_module, &s->live[i], NULL) != SQLITE_OK)
+		if (sqlite3_create_module_v2(s->db, t->name, &live_module, &s->live[i], NULL) !=
+		    SQLITE_OK)
 			return -ENOMEM;
 		r = connect(s, s->db, t->name);
 	}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The frames that the query engine and its worker exchange: little structs, bounded, checked on arrival. */
+/* The frames that the query engine and its worker exchange: little structs, bounded, checked on
+ * arrival. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,12 +15,14 @@
 /* Both ends are the same binary, so integers travel in host order. */
 enum query_frame {
 	QUERY_FRAME_REQUEST = 1, /* engine: first, once */
-	QUERY_FRAME_SNAPSHOT,    /* worker asks for a live table; the engine answers with the same type and a memfd */
-	QUERY_FRAME_NOTE,        /* worker: one sentence for the log, before any untrusted SQL is touched */
-	QUERY_FRAME_COLUMNS,     /* worker: once */
+	QUERY_FRAME_SNAPSHOT, /* worker asks for a live table; the engine answers with the same type
+				 and a memfd */
+	QUERY_FRAME_NOTE, /* worker: one sentence for the log, before any untrusted SQL is touched
+			   */
+	QUERY_FRAME_COLUMNS, /* worker: once */
 	QUERY_FRAME_ROWS,
-	QUERY_FRAME_DONE,        /* worker: last */
-	QUERY_FRAME_ERROR,       /* worker: last */
+	QUERY_FRAME_DONE,  /* worker: last */
+	QUERY_FRAME_ERROR, /* worker: last */
 	QUERY_FRAME_X_MAX,
 };
 
@@ -28,25 +31,27 @@ struct query_frame_header {
 };
 
 enum {
-	QUERY_MAX_FRAME = 4 << 20,     /* one row of a few big cells; a request with its tables */
-	QUERY_MAX_CELL = 1 << 20,      /* SQLITE_LIMIT_LENGTH of the worker */
+	QUERY_MAX_FRAME = 4 << 20, /* one row of a few big cells; a request with its tables */
+	QUERY_MAX_CELL = 1 << 20,  /* SQLITE_LIMIT_LENGTH of the worker */
 	QUERY_MAX_SQL = 64 << 10,
 	QUERY_MAX_PARAMS = 256,
 	QUERY_MAX_COLUMNS = 256,
 	QUERY_MAX_TABLES = 256,
-	QUERY_MAX_NAME = 128,          /* of a result column; an expression can be as long as the SQL */
-	QUERY_BATCH_ROWS = 64,         /* as RowBatch in the API: a frame becomes one message */
+	QUERY_MAX_NAME = 128,  /* of a result column; an expression can be as long as the SQL */
+	QUERY_BATCH_ROWS = 64, /* as RowBatch in the API: a frame becomes one message */
 	QUERY_BATCH_BYTES = 32 << 10,
 };
 
-/* Writing: a frame is opened, filled with wire_put_*, closed. Allocation failures stay in the buf. */
+/* Writing: a frame is opened, filled with wire_put_*, closed. Allocation failures stay in the buf.
+ */
 size_t wire_open(struct buf *b, enum query_frame type);
 void wire_close(struct buf *b, size_t at);
 void wire_put_u8(struct buf *b, uint8_t v);
 void wire_put_u32(struct buf *b, uint32_t v);
 void wire_put_u64(struct buf *b, uint64_t v);
 void wire_put_str(struct buf *b, const char *s); /* NULL travels as "" */
-void wire_put_text(struct buf *b, const char *s, size_t len); /* as a value's text: made valid UTF-8 without NUL */
+void wire_put_text(struct buf *b, const char *s,
+		   size_t len); /* as a value's text: made valid UTF-8 without NUL */
 void wire_put_value(struct buf *b, const struct value *v);
 
 /* Reading: after the first short or malformed item `bad` stays set and zeros come out. */
@@ -67,7 +72,8 @@ bool wire_done(const struct wire *w);
 
 /* Field tables, for the worker that has no plugin linked to a name. put: trusted to trusted. */
 void wire_put_tables(struct buf *b, const struct table *const *tables);
-/* Allocates for the life of the process; strings point into the frame, which must stay. NULL-terminated. */
+/* Allocates for the life of the process; strings point into the frame, which must stay.
+ * NULL-terminated. */
 int wire_get_tables(struct wire *w, const struct table ***ret);
 
 /* What the worker is told. Strings and values point into the frame that it was read from. */

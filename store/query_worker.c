@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The query worker's main: what must be opened is opened with the daemon's rights, then the sandbox, then the SQL. */
+/* The query worker's main: what must be opened is opened with the daemon's rights, then the
+ * sandbox, then the SQL. */
 #include <errno.h>
 #include <string.h>
 #include <time.h>
@@ -12,7 +13,8 @@
 #include "store/query_worker.h"
 
 #define SOCKET_FD 3
-/* A sort or a hash of a few million rows; the daemon's own limit is set with a few workers in mind. */
+/* A sort or a hash of a few million rows; the daemon's own limit is set with a few workers in mind.
+ */
 #define MEMORY_MAX (512ull << 20)
 /* 10 segments with -wal and -shm, the socket, a memfd at a time. */
 #define MAX_FDS 48
@@ -25,13 +27,15 @@ static _Noreturn void fail(struct query_session *s, const struct err *err)
 static int open_db(sqlite3 **ret)
 {
 	int rc = sqlite3_open_v2(":memory:", ret,
-				 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY | SQLITE_OPEN_URI |
-					 SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
+				 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY |
+					 SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX |
+					 SQLITE_OPEN_PRIVATECACHE,
 				 NULL);
 
 	/* No sorter or ephemeral table may want a file. */
 	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(*ret, "PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=1", NULL, NULL, NULL);
+		rc = sqlite3_exec(*ret, "PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=1", NULL,
+				  NULL, NULL);
 	if (rc != SQLITE_OK)
 		return -ENOMEM;
 	sqlite3_busy_timeout(*ret, 100);
@@ -58,8 +62,8 @@ static int open_all(struct query_session *s, struct err *err)
 	int r;
 
 	if ((r = open_db(&s->db)) < 0 || (r = open_db(&s->shape)) < 0 || (r = fill_shape(s)) < 0 ||
-	    (r = query_func_register(s->db, &s->now_ns)) < 0 || (r = query_func_register(s->shape, &s->now_ns)) < 0 ||
-	    (r = query_vtab_register(s)) < 0)
+	    (r = query_func_register(s->db, &s->now_ns)) < 0 ||
+	    (r = query_func_register(s->shape, &s->now_ns)) < 0 || (r = query_vtab_register(s)) < 0)
 		return err_set(err, r, "the query worker cannot set up SQLite: %s", strerror(-r));
 	return query_history_open(s, err);
 }
@@ -69,7 +73,7 @@ static void prime(void)
 {
 	uint64_t seed;
 
-	tzset();                              /* /etc/localtime; localtime_r() doesn't look again */
+	tzset(); /* /etc/localtime; localtime_r() doesn't look again */
 	sqlite3_randomness(sizeof(seed), &seed); /* /dev/urandom */
 	sysconf(_SC_PAGESIZE);
 }
@@ -110,7 +114,8 @@ void query_worker_main(int argc, char **argv)
 	r = query_io_read(s->sock, QUERY_FRAME_REQUEST, &request, NULL);
 	if (r < 0)
 		_exit(-r); /* nobody there to be told */
-	w = (struct wire){.p = (uint8_t *)request.data, .end = (uint8_t *)request.data + request.len};
+	w = (struct wire){.p = (uint8_t *)request.data,
+			  .end = (uint8_t *)request.data + request.len};
 	r = wire_get_request(&w, &s->req);
 	if (r < 0)
 		query_io_fail(s, -EIO, "the query worker does not understand its daemon");

@@ -25,27 +25,30 @@ struct query_reads {
 struct query_session {
 	int sock;
 	struct query_request req;
-	uint64_t now_ns;    /* epoch; the "now" of the whole statement */
-	sqlite3 *db;        /* segments attached, views over them, live tables */
-	sqlite3 *shape;     /* the same names, empty: origins of result columns, what is read, most errors */
+	uint64_t now_ns; /* epoch; the "now" of the whole statement */
+	sqlite3 *db;	 /* segments attached, views over them, live tables */
+	sqlite3 *shape;	 /* the same names, empty: origins of result columns, what is read, most
+			    errors */
 	struct segment_file segments[SCHEMA_MAX_SEGMENTS];
 	unsigned int nsegments;
 	struct query_reads reads;
 	struct query_live *live; /* [req.ntables] */
-	struct buf out;     /* frames to send; out_sent bytes of it are gone */
+	struct buf out;		 /* frames to send; out_sent bytes of it are gone */
 	size_t out_sent;
-	size_t rows_at;     /* the open ROWS frame, if rows_n */
+	size_t rows_at; /* the open ROWS frame, if rows_n */
 	uint32_t rows_n;
 	uint64_t rows_since_ns;
-	bool expired;       /* the progress handler saw the deadline pass */
-	char denied[128];   /* what the authorizer refused, for the error text */
+	bool expired;	  /* the progress handler saw the deadline pass */
+	char denied[128]; /* what the authorizer refused, for the error text */
 };
 
 /* query_io.c: the socket. The peer gone: the process ends. */
 
-/* Reads one frame of that type into *payload; *ret_fd, if not NULL, is the fd that came along or -1. */
+/* Reads one frame of that type into *payload; *ret_fd, if not NULL, is the fd that came along or
+ * -1. */
 int query_io_read(int sock, enum query_frame type, struct buf *payload, int *ret_fd);
-/* Sends what the socket takes; waits only when more than what may be held back is waiting, or for all of it. */
+/* Sends what the socket takes; waits only when more than what may be held back is waiting, or for
+ * all of it. */
 void query_io_flush(struct query_session *s, bool all);
 _Noreturn void query_io_fail(struct query_session *s, int code, const char *msg);
 void query_io_note(struct query_session *s, const char *msg);
@@ -54,12 +57,15 @@ void query_io_rows_close(struct query_session *s);
 
 /* query_history.c: with the daemon's rights, before the sandbox. */
 
-/* Attaches the segments if the SQL names a history table at all, and begins the read transaction that holds the snapshot. */
+/* Attaches the segments if the SQL names a history table at all, and begins the read transaction
+ * that holds the snapshot. */
 int query_history_open(struct query_session *s, struct err *err);
-/* Views over the attached segments for the history tables that the SQL names, with the columns that are read. Sandboxed. */
+/* Views over the attached segments for the history tables that the SQL names, with the columns that
+ * are read. Sandboxed. */
 int query_history_views(struct query_session *s, struct err *err);
 /* Rows known lost and oldest ts of a history table. Sandboxed; the authorizer must be off. */
-void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost, uint64_t *ret_since);
+void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost,
+			uint64_t *ret_since);
 
 /* query_guard.c: the friendly layer: limits and refusals with sentences. */
 
@@ -71,7 +77,8 @@ bool query_guard_blank(const char *sql);
 /* -EPERM unless the statement begins with SELECT, VALUES, WITH or EXPLAIN of one. */
 int query_guard_keyword(const char *sql, struct err *err);
 /* What db says about the statement as one of our errnos and texts. */
-int query_guard_error(struct query_session *s, sqlite3 *db, int rc, const char *sql, struct err *err);
+int query_guard_error(struct query_session *s, sqlite3 *db, int rc, const char *sql,
+		      struct err *err);
 /* -1: none of our tables. */
 int query_table_index(const struct query_session *s, const char *name);
 

@@ -88,7 +88,8 @@ const struct table test_shell = TABLE(shell_row, AUDIT, "bash", "lines", shell_f
 const struct table test_loss = TABLE(loss_row, AUDIT, "loss", "lost rows", loss_fields);
 const struct table test_conns = TABLE(conn_row, LIVE, "connections", "open now", conn_fields);
 
-static const struct table *const tables[] = {&test_flow, &test_shell, &test_loss, &test_conns, NULL};
+static const struct table *const tables[] = {&test_flow, &test_shell, &test_loss, &test_conns,
+					     NULL};
 
 static void exec(sqlite3 *db, const char *sql)
 {
@@ -98,7 +99,8 @@ static void exec(sqlite3 *db, const char *sql)
 		fail_msg("%s: %s", sql, msg);
 }
 
-static sqlite3 *make_segment(const struct fixture *f, const char *name, const struct table *const *held)
+static sqlite3 *make_segment(const struct fixture *f, const char *name,
+			     const struct table *const *held)
 {
 	struct buf sql = {};
 	char path[160];
@@ -107,8 +109,10 @@ static sqlite3 *make_segment(const struct fixture *f, const char *name, const st
 	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
 	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
 	assert_int_equal(chmod(path, 0600), 0);
-	buf_printf(&sql, "PRAGMA journal_mode=WAL; PRAGMA application_id=%d; PRAGMA user_version=%d; BEGIN;",
-		   SCHEMA_APPLICATION_ID, SCHEMA_VERSION);
+	buf_printf(
+		&sql,
+		"PRAGMA journal_mode=WAL; PRAGMA application_id=%d; PRAGMA user_version=%d; BEGIN;",
+		SCHEMA_APPLICATION_ID, SCHEMA_VERSION);
 	schema_segment_sql(&sql);
 	for (; *held; held++)
 		schema_table_sql(&sql, *held);
@@ -128,23 +132,29 @@ static void seal(const struct fixture *f, const char *name, sqlite3 *db)
 	assert_int_equal(chmod(path, 0440), 0);
 }
 
-/* Row n: pid 1000 + n % 7, 10.0.<n % 3>.1, port n % 5 * 100 (NULL when 0), n bytes. Names by id or as they are. */
+/* Row n: pid 1000 + n % 7, 10.0.<n % 3>.1, port n % 5 * 100 (NULL when 0), n bytes. Names by id or
+ * as they are. */
 static void write_flows(sqlite3 *db, uint64_t *next_ts, unsigned int n)
 {
 	struct buf sql = {};
 
-	buf_puts(&sql, "BEGIN; INSERT OR IGNORE INTO strings VALUES(1, 'curl'),(2, 'nginx'),(3, '10.0.0.1'),"
+	buf_puts(&sql, "BEGIN; INSERT OR IGNORE INTO strings VALUES(1, 'curl'),(2, 'nginx'),(3, "
+		       "'10.0.0.1'),"
 		       "(4, '10.0.1.1'),(5, 'fd00::1'),(6, 'tcp'),(7, 'udp');");
 	for (unsigned int i = 0; i < n; i++) {
 		uint64_t row = (*next_ts - T0) / NSEC_PER_MSEC;
 
-		buf_printf(&sql, "INSERT INTO netflow_data VALUES(%" PRIu64 ", %u, %s, %u, %s, %" PRIu64 ", 0.5, %u, %u);",
-			   *next_ts, (unsigned int)(1000 + row % 7), row % 2 ? "1" : "'nginx'", (unsigned int)(3 + row % 3),
-			   row % 5 ? "443" : "NULL", row, (unsigned int)(6 + row % 2), (unsigned int)(row % 2));
+		buf_printf(&sql,
+			   "INSERT INTO netflow_data VALUES(%" PRIu64 ", %u, %s, %u, %s, %" PRIu64
+			   ", 0.5, %u, %u);",
+			   *next_ts, (unsigned int)(1000 + row % 7), row % 2 ? "1" : "'nginx'",
+			   (unsigned int)(3 + row % 3), row % 5 ? "443" : "NULL", row,
+			   (unsigned int)(6 + row % 2), (unsigned int)(row % 2));
 		*next_ts += NSEC_PER_MSEC;
 	}
 	buf_printf(&sql,
-		   "UPDATE segment_tables SET rows = rows + %u, ts_max = %" PRIu64 ", lost = lost + 1,"
+		   "UPDATE segment_tables SET rows = rows + %u, ts_max = %" PRIu64
+		   ", lost = lost + 1,"
 		   " ts_min = (SELECT min(ts) FROM netflow_data) WHERE name = 'netflow'; COMMIT;",
 		   n, *next_ts - (uint64_t)NSEC_PER_MSEC);
 	exec(db, sql.data);
@@ -162,12 +172,15 @@ static void write_audit(struct fixture *f)
 	sqlite3 *db = make_segment(f, "audit-00000001.db", held);
 	char sql[512];
 
-	exec(db, "INSERT INTO bash_data VALUES(5, 0, 'ls -l'),(6, 1000, 'echo ü€'),(7, 1000, CAST(x'6162ff63' AS TEXT))");
-	snprintf(sql, sizeof(sql), "INSERT INTO loss_data VALUES(%llu, 'netflow', 'netflow', 'kernel', 40),"
-				   "(%llu, 'netflow', 'netflow', 'store', 2),(9, 'netflow', 'netflow', 'kernel', 999)",
-		 T0 + 1, T0 + 2);
+	exec(db, "INSERT INTO bash_data VALUES(5, 0, 'ls -l'),(6, 1000, 'echo ü€'),(7, 1000, "
+		 "CAST(x'6162ff63' AS TEXT))");
+	snprintf(
+		sql, sizeof(sql),
+		"INSERT INTO loss_data VALUES(%llu, 'netflow', 'netflow', 'kernel', 40),"
+		"(%llu, 'netflow', 'netflow', 'store', 2),(9, 'netflow', 'netflow', 'kernel', 999)",
+		T0 + 1, T0 + 2);
 	exec(db, sql);
-	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	f->audit = db;
 }
 
 static int snapshot(void *ctx, const struct table *table, struct batch **ret, struct err *err)
@@ -250,6 +263,7 @@ int fixture_teardown(void **state)
 	assert_no_children();
 	query_engine_free(f->engine);
 	sqlite3_close(f->live);
+	sqlite3_close(f->audit);
 	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", f->dir);
 	assert_int_equal(system(cmd), 0);
 	free(f);
@@ -337,7 +351,8 @@ bool result_has(const struct result *res, const char *part)
 
 void result_run(struct fixture *f, struct result *res, const char *sql, const struct how *how)
 {
-	struct query_sink sink = {.columns = keep_columns, .rows = keep_rows, .done = keep_done, .arg = res};
+	struct query_sink sink = {
+		.columns = keep_columns, .rows = keep_rows, .done = keep_done, .arg = res};
 	uint64_t start = clock_mono_ns();
 	struct query q = {.sql = sql};
 
@@ -372,7 +387,8 @@ void assert_query(struct fixture *f, const char *sql, const char *cell)
 	if (res.nrows != 1 || res.ncols != 1)
 		fail_msg("%s: %d rows of %u columns", sql, (int)res.nrows, res.ncols);
 	if (cell ? !res.cell[0] || strcmp(cell, res.cell[0]) : !!res.cell[0])
-		fail_msg("%s: wanted %s, got %s", sql, cell ? cell : "NULL", res.cell[0] ? res.cell[0] : "NULL");
+		fail_msg("%s: wanted %s, got %s", sql, cell ? cell : "NULL",
+			 res.cell[0] ? res.cell[0] : "NULL");
 	result_free(&res);
 }
 
@@ -382,7 +398,8 @@ void assert_refused(struct fixture *f, const char *sql, int code, const char *pa
 
 	result_run(f, &res, sql, NULL);
 	if (res.r != code || !strstr(res.err.msg, part))
-		fail_msg("%.80s: wanted %s '%s', got %d: %s", sql, strerrorname_np(-code), part, res.r, res.err.msg);
+		fail_msg("%.80s: wanted %s '%s', got %d: %s", sql, strerrorname_np(-code), part,
+			 res.r, res.err.msg);
 	result_free(&res);
 }
 
@@ -392,4 +409,14 @@ void assert_no_children(void)
 
 	assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT), -1);
 	assert_int_equal(errno, ECHILD);
+}
+
+long rss_bytes(void)
+{
+	long size, resident = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	assert_int_equal(fscanf(f, "%ld %ld", &size, &resident), 2);
+	fclose(f);
+	return resident * sysconf(_SC_PAGESIZE);
 }

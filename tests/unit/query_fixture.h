@@ -15,20 +15,32 @@
 #include "base/err.h"
 #include "store/query.h"
 
-#define T0 1700000000000000000ull /* ts of the first row; one row a millisecond */
-#define SEALED_ROWS 500u          /* in each of two sealed segments */
-#define LIVE_ROWS 211u
-#define FLOW_ROWS (2 * SEALED_ROWS + LIVE_ROWS)
-#define MAX_CELLS 4096
-#define MAX_COLS 64
+#define T0	    1700000000000000000ull /* ts of the first row; one row a millisecond */
+#define SEALED_ROWS 500u		   /* in each of two sealed segments */
+#define LIVE_ROWS   211u
+#define FLOW_ROWS   (2 * SEALED_ROWS + LIVE_ROWS)
+/* For what must end at its deadline, and how long after it may be dead on a busy machine. */
+#define DEADLINE_MS 800
+#define SLACK_MS    3000
+#define MAX_CELLS   4096
+#define MAX_COLS    64
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+/* The process's memory may grow by that; freed memory waits in the address sanitizer's quarantine.
+ */
+#define RSS_GROWTH (SANITIZED ? 96 << 20 : 6 << 20)
 
 struct fixture {
 	char dir[64];
 	struct query_engine *engine;
-	sqlite3 *live;          /* the writer's connection, open as the daemon's is */
+	sqlite3 *live, *audit; /* the writer's connections, open as the daemon's are */
 	uint64_t next_ts;
-	atomic_uint snapshots;  /* asked for */
-	int snapshot_fails;     /* -errno to answer with */
+	atomic_uint snapshots; /* asked for */
+	int snapshot_fails;    /* -errno to answer with */
 };
 
 struct result {
@@ -75,3 +87,4 @@ void assert_query(struct fixture *f, const char *sql, const char *cell);
 void assert_refused(struct fixture *f, const char *sql, int code, const char *part);
 /* No child process is left, dead or alive. */
 void assert_no_children(void);
+long rss_bytes(void);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Queries as a client sees them: columns, rows, types, limits, deadlines, live tables, completeness. */
+/* Queries as a client sees them: columns, rows, types, limits, deadlines, live tables,
+ * completeness. */
 #include "query_fixture.h"
 
 #include <errno.h>
@@ -82,14 +83,20 @@ static void test_history(void **state)
 	result_free(&res);
 	assert_query(f, "SELECT count(*) FROM netflow", "1211");
 	assert_query(f, "SELECT count(*) FROM netflow a JOIN netflow b USING (ts)", "1211");
-	assert_query(f, "SELECT count(*) FROM netflow a NATURAL JOIN netflow b WHERE a.dst_port = 443", "968");
-	assert_query(f, "SELECT count(*) FROM netflow a JOIN connections c USING (pid, dst_ip)", "231");
+	assert_query(f,
+		     "SELECT count(*) FROM netflow a NATURAL JOIN netflow b WHERE a.dst_port = 443",
+		     "968");
+	assert_query(f, "SELECT count(*) FROM netflow a JOIN connections c USING (pid, dst_ip)",
+		     "231");
 	assert_query(f, "WITH x AS (SELECT * FROM netflow) SELECT count(*) FROM x", "1211");
 	assert_query(f, "SELECT sum(bytes_read) FROM NetFlow", "732655");
-	snprintf(sql, sizeof(sql), "SELECT sum(bytes_read) FROM netflow WHERE ts >= %llu AND ts < %llu", T0 + 499000000,
-		 T0 + 502000000);
+	snprintf(sql, sizeof(sql),
+		 "SELECT sum(bytes_read) FROM netflow WHERE ts >= %llu AND ts < %llu",
+		 T0 + 499000000, T0 + 502000000);
 	assert_query(f, sql, "1500");
-	assert_query(f, "SELECT group_concat(transport) FROM (SELECT DISTINCT transport FROM \"netflow\" ORDER BY 1)",
+	assert_query(f,
+		     "SELECT group_concat(transport) FROM (SELECT DISTINCT transport FROM "
+		     "\"netflow\" ORDER BY 1)",
 		     "tcp,udp");
 	/* The writer goes on, the next query sees it. */
 	fixture_write(f, 7);
@@ -102,7 +109,8 @@ static void test_column_types_through_expressions(void **state)
 
 	run(f,
 	    "WITH x AS (SELECT ts AS t, dst_ip, bytes_read * 2 AS twice FROM netflow)"
-	    " SELECT t, x.dst_ip AS peer, twice, n.bytes_read AS \"Bytes\", ratio + 0 FROM x JOIN netflow n ON n.ts = x.t LIMIT 1",
+	    " SELECT t, x.dst_ip AS peer, twice, n.bytes_read AS \"Bytes\", ratio + 0 FROM x JOIN "
+	    "netflow n ON n.ts = x.t LIMIT 1",
 	    NULL);
 	assert_int_equal(res.type[0], COLUMN_TIME);
 	assert_string_equal(res.name[1], "peer");
@@ -137,18 +145,25 @@ static void test_live(void **state)
 	result_free(&res);
 	assert_int_equal(f->snapshots, 1);
 	/* One state however often the statement scans it. */
-	assert_query(f, "SELECT count(*) FROM connections a, connections b WHERE a.pid IN (SELECT pid FROM connections)",
+	assert_query(f,
+		     "SELECT count(*) FROM connections a, connections b WHERE a.pid IN (SELECT pid "
+		     "FROM connections)",
 		     "25");
 	assert_int_equal(f->snapshots, 2);
 	assert_query(f, "SELECT 1", "1");
 	assert_int_equal(f->snapshots, 2);
-	assert_query(f, "SELECT count(*) FROM connections c JOIN netflow n ON n.pid = c.pid AND n.dst_ip = c.dst_ip", "231");
-	run(f, "EXPLAIN QUERY PLAN SELECT * FROM netflow n JOIN connections c ON n.pid = c.pid", NULL);
+	assert_query(f,
+		     "SELECT count(*) FROM connections c JOIN netflow n ON n.pid = c.pid AND "
+		     "n.dst_ip = c.dst_ip",
+		     "231");
+	run(f, "EXPLAIN QUERY PLAN SELECT * FROM netflow n JOIN connections c ON n.pid = c.pid",
+	    NULL);
 	assert_true(result_has(&res, "SCAN c VIRTUAL TABLE"));
 	assert_false(result_has(&res, "SCAN d"));
 	result_free(&res);
 	f->snapshot_fails = -ENOBUFS;
-	assert_refused(f, "SELECT * FROM connections", -EINVAL, "cannot read table connections: no connections today");
+	assert_refused(f, "SELECT * FROM connections", -EINVAL,
+		       "cannot read table connections: no connections today");
 	f->snapshot_fails = 0;
 }
 
@@ -157,7 +172,9 @@ static void test_params(void **state)
 	struct fixture *f = *state;
 	struct value v[] = {
 		{.kind = VALUE_INT, .i = 41},
-		{.kind = VALUE_TEXT, .text = "a'; DROP TABLE x; --ü", .len = strlen("a'; DROP TABLE x; --ü")},
+		{.kind = VALUE_TEXT,
+		 .text = "a'; DROP TABLE x; --ü",
+		 .len = strlen("a'; DROP TABLE x; --ü")},
 		{.kind = VALUE_REAL, .d = 0.25},
 		{.kind = VALUE_BYTES, .text = "\0\xff", .len = 2},
 		{.kind = VALUE_NULL},
@@ -185,14 +202,19 @@ static void test_functions(void **state)
 
 	assert_query(f, "SELECT in_cidr('10.1.2.3', '10.0.0.0/8')", "1");
 	assert_query(f, "SELECT in_cidr('11.1.2.3', '10.0.0.0/8')", "0");
-	assert_query(f, "SELECT in_cidr('10.1.2.3', '10.1.2.2/31') || in_cidr('10.1.2.4', '10.1.2.2/31')", "10");
-	assert_query(f, "SELECT in_cidr('10.1.2.3', '0.0.0.0/0') || in_cidr('::1', '0.0.0.0/0')", "10");
+	assert_query(
+		f,
+		"SELECT in_cidr('10.1.2.3', '10.1.2.2/31') || in_cidr('10.1.2.4', '10.1.2.2/31')",
+		"10");
+	assert_query(f, "SELECT in_cidr('10.1.2.3', '0.0.0.0/0') || in_cidr('::1', '0.0.0.0/0')",
+		     "10");
 	assert_query(f, "SELECT in_cidr('fd00::5', 'fd00::/8')", "1");
 	assert_query(f, "SELECT in_cidr('10.1.2.3', '10.1.2.3')", "1");
 	assert_query(f, "SELECT in_cidr(NULL, '10.1.2.3')", NULL);
 	assert_query(f, "SELECT in_cidr('x', '10.1.2.3')", NULL);
 	assert_query(f, "SELECT count(*) FROM netflow WHERE in_cidr(dst_ip, '10.0.0.0/23')", "808");
-	assert_refused(f, "SELECT in_cidr('1.2.3.4', '10/8')", -EINVAL, "in_cidr: '10/8' is no network");
+	assert_refused(f, "SELECT in_cidr('1.2.3.4', '10/8')", -EINVAL,
+		       "in_cidr: '10/8' is no network");
 	assert_refused(f, "SELECT in_cidr('1.2.3.4', '10.0.0.0/33')", -EINVAL, "is no network");
 	assert_query(f, "SELECT ip_family('10.0.0.1') || ip_family('::1')", "46");
 	assert_query(f, "SELECT ip_family('here')", NULL);
@@ -204,7 +226,10 @@ static void test_functions(void **state)
 	assert_query(f, "SELECT rfc3339(NULL)", NULL);
 	assert_query(f, "SELECT median(column1) FROM (VALUES (3), (1), (2), (10))", "2.5");
 	assert_query(f, "SELECT median(bytes_read) FROM netflow", "605");
-	assert_query(f, "SELECT percentile(bytes_read, 0) || ' ' || percentile(bytes_read, 100) FROM netflow", "0.0 1210.0");
+	assert_query(f,
+		     "SELECT percentile(bytes_read, 0) || ' ' || percentile(bytes_read, 100) FROM "
+		     "netflow",
+		     "0.0 1210.0");
 	assert_query(f, "SELECT percentile(-bytes_read, 90) FROM netflow", "-121");
 	assert_query(f, "SELECT median(NULL)", NULL);
 	assert_refused(f, "SELECT percentile(1, 101)", -EINVAL, "from 0 to 100");
@@ -220,9 +245,12 @@ static void test_text_is_utf8(void **state)
 	run(f, "SELECT cmd FROM bash ORDER BY ts", NULL);
 	assert_int_equal(res.nrows, 3);
 	assert_string_equal(res.cell[1], "echo ü€");
-	assert_string_equal(res.cell[2], "ab\xef\xbf\xbd" "c");
+	assert_string_equal(res.cell[2], "ab\xef\xbf\xbd"
+					 "c");
 	result_free(&res);
-	assert_query(f, "SELECT 'a' || char(0) || 'b'", "a\xe2\x90\x80" "b");
+	assert_query(f, "SELECT 'a' || char(0) || 'b'",
+		     "a\xe2\x90\x80"
+		     "b");
 	run(f, "SELECT 1 AS \"größe €\"", NULL);
 	assert_string_equal(res.name[0], "größe €");
 	result_free(&res);
@@ -249,9 +277,14 @@ static void test_limits(void **state)
 	big[60000] = '\0';
 	assert_query(f, big, "1");
 	/* A cell of nearly 1 MiB goes through; frames of 64 rows or 32 KiB. */
-	assert_query(f, "WITH RECURSIVE r(s, n) AS (SELECT 'x', 0 UNION ALL SELECT s || s, n + 1 FROM r WHERE n < 19)"
-			" SELECT length(max(s)) FROM r", "524288");
-	run(f, "WITH RECURSIVE r(s, n) AS (SELECT 'x', 0 UNION ALL SELECT s || s, n + 1 FROM r WHERE n < 19) SELECT s FROM r",
+	assert_query(f,
+		     "WITH RECURSIVE r(s, n) AS (SELECT 'x', 0 UNION ALL SELECT s || s, n + 1 FROM "
+		     "r WHERE n < 19)"
+		     " SELECT length(max(s)) FROM r",
+		     "524288");
+	run(f,
+	    "WITH RECURSIVE r(s, n) AS (SELECT 'x', 0 UNION ALL SELECT s || s, n + 1 FROM r WHERE "
+	    "n < 19) SELECT s FROM r",
 	    NULL);
 	assert_int_equal(res.bytes, 1048575);
 	result_free(&res);
@@ -264,7 +297,8 @@ static void test_completeness(void **state)
 	run(f, "SELECT sum(n.bytes_read) FROM netflow n LEFT JOIN bash b ON b.uid = n.pid", NULL);
 	assert_int_equal(res.stats.nloss, 2);
 	assert_string_equal(res.stats.loss[0].table, "netflow");
-	/* 40 + 2 told since the oldest row that is held; the 999 before are of rows that are gone anyway. */
+	/* 40 + 2 told since the oldest row that is held; the 999 before are of rows that are gone
+	 * anyway. */
 	assert_int_equal(res.stats.loss[0].rows, 42);
 	assert_true(res.stats.loss[0].since_ns == T0);
 	assert_string_equal(res.stats.loss[1].table, "bash");
@@ -290,7 +324,8 @@ static void test_explain(void **state)
 	assert_int_equal(res.ncols, 8);
 	assert_true(res.nrows > 10);
 	result_free(&res);
-	run(f, "explain /* ? */ query plan SELECT count(*) FROM netflow WHERE ts > ago('5m')", NULL);
+	run(f, "explain /* ? */ query plan SELECT count(*) FROM netflow WHERE ts > ago('5m')",
+	    NULL);
 	assert_int_equal(res.ncols, 4);
 	for (unsigned int i = 3; i < res.ncells; i += 4)
 		if (strstr(res.cell[i], "netflow_data"))
@@ -304,12 +339,16 @@ static void test_errors(void **state)
 
 	assert_refused(f, "", -EINVAL, "empty");
 	assert_refused(f, " ; -- nothing\n /* at all */", -EINVAL, "empty");
-	assert_refused(f, "SELECT * FORM netflow", -EINVAL, "near \"FORM\": syntax error (at character 10)");
-	assert_refused(f, "SELECT * FROM netflw", -EINVAL, "no such table: netflw, did you mean 'netflow'?");
+	assert_refused(f, "SELECT * FORM netflow", -EINVAL,
+		       "near \"FORM\": syntax error (at character 10)");
+	assert_refused(f, "SELECT * FROM netflw", -EINVAL,
+		       "no such table: netflw, did you mean 'netflow'?");
 	assert_refused(f, "SELECT * FROM xyzzy", -EINVAL, "ringside tables");
-	assert_refused(f, "SELECT n.byte_read FROM netflow n", -EINVAL, "did you mean 'bytes_read'?");
+	assert_refused(f, "SELECT n.byte_read FROM netflow n", -EINVAL,
+		       "did you mean 'bytes_read'?");
 	assert_refused(f, "SELECT mediam(1)", -EINVAL, "did you mean 'median'?");
-	assert_refused(f, "SELECT * FROM netflow WHERE process_name = \"firefox\"", -EINVAL, "single quotes");
+	assert_refused(f, "SELECT * FROM netflow WHERE process_name = \"firefox\"", -EINVAL,
+		       "single quotes");
 	assert_refused(f, "SELECT 1; SELECT 2", -EINVAL, "a second one begins at character 10");
 	assert_refused(f, "SELECT abs(-9223372036854775807 - 1)", -EINVAL, "integer overflow");
 	assert_refused(f, "SELECT 'open", -EINVAL, "unrecognized token");
@@ -321,7 +360,8 @@ static void test_errors(void **state)
 static void test_deadline(void **state)
 {
 	struct fixture *f = *state;
-	static const char endless[] = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r) ";
+	static const char endless[] =
+		"WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r) ";
 	char sql[160];
 
 	snprintf(sql, sizeof(sql), "%s SELECT count(*) FROM r", endless);
@@ -335,8 +375,10 @@ static void test_deadline(void **state)
 		assert_int_equal(res.r, -ETIMEDOUT);
 	result_free(&res);
 	/* Rows that came before it are delivered without waiting for a full frame. */
-	result_run(f, &res, "SELECT 1 UNION ALL SELECT count(*) FROM (WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL"
-			    " SELECT i + 1 FROM r) SELECT i FROM r)",
+	result_run(f, &res,
+		   "SELECT 1 UNION ALL SELECT count(*) FROM (WITH RECURSIVE r(i) AS (SELECT 1 "
+		   "UNION ALL"
+		   " SELECT i + 1 FROM r) SELECT i FROM r)",
 		   &(struct how){.timeout_ms = 800});
 	assert_int_equal(res.r, -ETIMEDOUT);
 	assert_int_equal(res.nrows, 1);
@@ -386,7 +428,8 @@ static void background_start(struct background *b, struct fixture *f, const char
 
 static void test_cancel_and_max_workers(void **state)
 {
-	static const char endless[] = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r) SELECT max(i) FROM r";
+	static const char endless[] = "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 "
+				      "FROM r) SELECT max(i) FROM r";
 	struct background *b = calloc(4, sizeof(*b));
 	struct fixture *f = *state;
 	uint64_t start;
@@ -415,7 +458,9 @@ static void *many_main(void *arg)
 	struct fixture *f = arg;
 
 	for (int i = 0; i < 12; i++) {
-		result_run(f, r, "SELECT count(*) FROM netflow n, connections c WHERE n.pid = c.pid", NULL);
+		result_run(f, r,
+			   "SELECT count(*) FROM netflow n, connections c WHERE n.pid = c.pid",
+			   NULL);
 		assert_int_equal(r->r, 0);
 		assert_string_equal(r->cell[0], "865");
 		result_free(r);
