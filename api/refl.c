@@ -233,7 +233,8 @@ int refl_new(struct refl **ret, const void *set, size_t len)
 		refl_free(r);
 		return n;
 	}
-	qsort(r->symbols, r->nsymbols, sizeof(*r->symbols), by_name);
+	if (r->nsymbols)
+		qsort(r->symbols, r->nsymbols, sizeof(*r->symbols), by_name);
 	*ret = r;
 	return 0;
 }
@@ -268,6 +269,8 @@ const struct refl_symbol *refl_symbol(const struct refl *r, const char *name)
 {
 	struct refl_symbol key = {.name = (char *)name};
 
+	if (!r->nsymbols)
+		return NULL;
 	return bsearch(&key, r->symbols, r->nsymbols, sizeof(key), by_name);
 }
 

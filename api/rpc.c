@@ -15,6 +15,7 @@
 /* The heart beats at least that often; late means that the thread is stuck inside one event. */
 #define BEAT_NS (5 * NSEC_PER_SEC)
 #define STUCK_NS (60 * NSEC_PER_SEC)
+#define READ_CHUNK (32 << 10)
 /* After the last call has ended its trailers are still on their way through the core. */
 #define LINGER_NS (20 * NSEC_PER_MSEC)
 
@@ -36,6 +37,9 @@ static grpc_server *make_server(const struct rpc_options *o)
 		arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, 30000),
 		arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000),
 		arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
+		/* By default the core takes up to 4 MiB in one read and makes 20,000 calls of it before we see the first. */
+		arg_int(GRPC_ARG_TCP_READ_CHUNK_SIZE, READ_CHUNK),
+		arg_int(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, READ_CHUNK),
 		/* Two daemons must not share a port. */
 		arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0),
 		arg_int(GRPC_ARG_ENABLE_CHANNELZ, 0),

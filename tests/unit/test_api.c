@@ -75,8 +75,8 @@ static void values_are_what_protobuf_reads(void **state)
 	(void)state;
 	memset(big, 'b', sizeof(big));
 	for (size_t i = 0; i < n; i++)
-		wire_put_value(&b, &values[i]);
-	wire_put_value(&b, &text);
+		wire_put_row_value(&b, &values[i]);
+	wire_put_row_value(&b, &text);
 	wire_put_uint(&b, 1, 10);
 	assert_int_equal(buf_status(&b), 0);
 	m = ringside__v1__row_batch__unpack(NULL, b.len, (const uint8_t *)b.data);
