@@ -11,6 +11,7 @@
 #include "base/macro.h"
 #include "daemon/daemon.h"
 #include "daemon/host.h"
+#include "daemon/notify.h"
 #include "daemon/tables.h"
 
 #define LOG_MODULE "daemon"
@@ -52,12 +53,12 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *si,
 	(void)source;
 	(void)si;
 	/* The result is a log line: a signal has no other answer. */
-	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(clock_mono_ns() / NSEC_PER_USEC));
+	notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(clock_mono_ns() / NSEC_PER_USEC));
 	if (daemon_reload(d, false, changed, sizeof(changed), &err) < 0)
 		log_error("configuration not taken over: %s", err.msg);
 	else
 		log_notice("configuration read again; changed: %s", changed[0] ? changed : "nothing");
-	(void)sd_notify(0, "READY=1");
+	notify_send("READY=1");
 	return 0;
 }
 
@@ -67,7 +68,7 @@ static void watchdog(void)
 	const struct heartbeat *late = heartbeat_late(clock_mono_ns());
 
 	if (!late)
-		(void)sd_notify(0, "WATCHDOG=1"); /* if nobody listens, nobody restarts us either */
+		notify_send("WATCHDOG=1");
 	else if (log_ratelimit("watchdog", 3))
 		log_error("thread %s doesn't move, the service manager will restart us", late->name);
 }
@@ -185,5 +186,5 @@ void daemon_notify_status(struct daemon *d)
 		if (info.state == PLUGIN_STATE_RUNNING || info.state == PLUGIN_STATE_DEGRADED)
 			snprintf(names + len, sizeof(names) - len, "%s%s", len ? ", " : "", info.name);
 	}
-	(void)sd_notifyf(0, "STATUS=Watching: %s", names[0] ? names : "nothing (no plugin is enabled)");
+	notify_send("STATUS=Watching: %s", names[0] ? names : "nothing (no plugin is enabled)");
 }

@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 
 #include "base/clock.h"
 #include "base/macro.h"
 #include "daemon/args.h"
 #include "daemon/daemon.h"
+#include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/stages.h"
 #include "daemon/tables.h"
@@ -42,17 +42,17 @@ static int run(struct daemon *d)
 	r = stages_up(d, &status, &err);
 	if (r < 0) {
 		log_error("%s", err.msg[0] ? err.msg : strerror(-r));
-		(void)sd_notifyf(0, "STOPPING=1\nSTATUS=%s", err.msg);
+		notify_send("STOPPING=1\nSTATUS=%s", err.msg);
 		return status;
 	}
 	selftables_event(d->self, "start", "", d->last_exit, "daemon");
 	d->ready = true;
 	log_notice("ringsided %s is ready, state in %s", RINGSIDE_VERSION, d->state_dir);
-	(void)sd_notify(0, "READY=1");
+	notify_send("READY=1");
 	daemon_notify_status(d);
 	r = sd_event_loop(d->loop);
 	d->ready = false;
-	(void)sd_notify(0, "STOPPING=1\nSTATUS=Publishing what is left");
+	notify_send("STOPPING=1\nSTATUS=Publishing what is left");
 	selftables_event(d->self, "stop", "", "", "daemon");
 	if (r < 0)
 		log_warn_errno(r, "the event loop ended by itself");

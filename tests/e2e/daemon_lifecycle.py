@@ -79,7 +79,7 @@ def kernel_unsupported():
 
 def ready_status_stop():
     with rs.Daemon() as d:
-        lines = rs.wait_until(lambda: [x for x in d.notify.poll(0.1) if x.startswith("STATUS=Watching")], what="a status")
+        lines = rs.wait_until(lambda: [x for x in d.notify.lines if x.startswith("STATUS=Watching")], what="a status")
         rs.equal(lines[0], "STATUS=Watching: nothing (no plugin is enabled)")
         rs.equal(os.stat(d.state).st_mode & 0o777, 0o750, "mode of the state directory")
         mode = 0o660 if has_group("ringside") else 0o600
@@ -98,14 +98,14 @@ def ready_status_stop():
                 rs.equal(int(line.split()[1], 16) & 0x4003, 0x4003, "blocked signals")
 
         d.cli("plugin", "enable", "netflow")
-        rs.wait_until(lambda: "STATUS=Watching: netflow" in d.notify.poll(0.1), what="the plugin in the status")
+        rs.wait_until(lambda: "STATUS=Watching: netflow" in d.notify.lines, what="the plugin in the status")
         events = [(e["event"], e["subject"], e["actor"])
                   for e in d.wait_sql("SELECT * FROM daemon_events WHERE event = 'plugin_enabled'")]
         rs.equal(events, [("plugin_enabled", "netflow", "rpc")], "audit rows")
         pid = d.pid
         d.stop()
         rs.contains(d.log(), "ringsided stopped, exit code 0")
-        rs.true("STOPPING=1" in d.notify.poll(0.1), "STOPPING=1 was sent")
+        rs.wait_until(lambda: "STOPPING=1" in d.notify.lines, what="STOPPING=1")
         rs.true(not os.path.exists(f"/proc/{pid}"), "the process is gone")
 
         d.start()
@@ -124,7 +124,25 @@ def watchdog():
     """WATCHDOG=1 about once a second while all is well."""
     d = rs.Daemon(env={"WATCHDOG_USEC": "9000000"})
     with d:
-        rs.wait_until(lambda: d.notify.poll(0.1).count("WATCHDOG=1") >= 2, what="the watchdog's keep-alive")
+        rs.wait_until(lambda: d.notify.lines.count("WATCHDOG=1") >= 2, what="the watchdog's keep-alive")
+
+
+def manager_that_does_not_read():
+    """A service manager that hangs doesn't hang us."""
+    with tempfile.TemporaryDirectory(prefix="ringside-test-") as tmp:
+        deaf = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        deaf.bind(tmp + "/deaf")
+        d = rs.Daemon()
+        with d:
+            d.stop()
+            d.env["NOTIFY_SOCKET"] = tmp + "/deaf"
+            d.start(wait=False)
+            rs.wait_until(lambda: d.log().count("is ready") == 2, what="the second start")
+            for _ in range(17):  # each changes the status; a queue of the kernel holds ten
+                d.cli("plugin", "enable", "netflow")
+                d.cli("plugin", "disable", "netflow")
+            rs.contains(d.log(), "the service manager doesn't take")
+        deaf.close()
 
 
 def reload_configuration():
@@ -219,6 +237,7 @@ def main():
     kernel_unsupported()
     ready_status_stop()
     watchdog()
+    manager_that_does_not_read()
     reload_configuration()
     socket_activation()
     stop_under_way()

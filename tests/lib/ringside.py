@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 BUILD = os.environ.get("RINGSIDE_BUILD", "build")
@@ -76,21 +77,25 @@ class CliError(AssertionError):
 
 
 class Notify:
-    """The service manager's end of sd_notify."""
+    """The service manager's end of the notification socket, read by a thread of its own."""
 
     def __init__(self, path):
-        self.path = path
+        self.lines = []
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.bind(path)
-        self.lines = []
+        self.sock.settimeout(0.2)
+        self.closing = False
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
 
-    def poll(self, timeout):
-        self.sock.settimeout(timeout)
-        with contextlib.suppress(socket.timeout, BlockingIOError):
-            self.lines += self.sock.recv(4096).decode().splitlines()
-        return self.lines
+    def read(self):
+        while not self.closing:
+            with contextlib.suppress(socket.timeout):
+                self.lines += self.sock.recv(4096).decode().splitlines()
 
     def close(self):
+        self.closing = True
+        self.thread.join()
         self.sock.close()
 
 
@@ -140,7 +145,7 @@ class Daemon:
 
     def start(self, wait=True):
         """Starts it, and waits until it says READY=1."""
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("RINGSIDE_", "ENV_INPUT_EBPF_"))}
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("RINGSIDE_", "ENV_INPUT_EBPF_", "NOTIFY_"))}
         env.update(self.env)
         path = os.path.join(self.dir, "notify")
         with contextlib.suppress(FileNotFoundError):
@@ -148,12 +153,13 @@ class Daemon:
         if self.notify:
             self.notify.close()
         self.notify = Notify(path)
-        env["NOTIFY_SOCKET"] = path
+        env.setdefault("NOTIFY_SOCKET", path)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
         if wait:
             end = time.monotonic() + self.ready_timeout
-            while "READY=1" not in self.notify.poll(0.1):
+            while "READY=1" not in self.notify.lines:
+                time.sleep(0.02)
                 if self.process.poll() is not None:
                     raise AssertionError(f"ringsided ended with {self.process.returncode} before it was ready:\n{self.log()}")
                 if time.monotonic() > end:
