@@ -15,7 +15,7 @@ struct pool {
 	pthread_cond_t work;
 	struct pool_job *head, **tail;
 	size_t queued, backlog;
-	unsigned int started, idle, max;
+	unsigned int started, running, max; /* threads, of them busy, at most */
 	bool stopped;
 	char name[14];
 	pthread_t threads[];
@@ -59,16 +59,16 @@ static void *worker(void *arg)
 		struct pool_job *job = take(p);
 
 		if (job) {
+			p->running++;
 			pthread_mutex_unlock(&p->mu);
 			job->run(job);
 			pthread_mutex_lock(&p->mu);
+			p->running--;
 			continue;
 		}
 		if (p->stopped)
 			break;
-		p->idle++;
 		pthread_cond_wait(&p->work, &p->mu);
-		p->idle--;
 	}
 	pthread_mutex_unlock(&p->mu);
 	return NULL;
@@ -90,16 +90,14 @@ static int add_thread(struct pool *p)
 
 int pool_submit(struct pool *p, struct pool_job *job)
 {
-	unsigned int spare;
 	int r = 0;
 
 	pthread_mutex_lock(&p->mu);
-	spare = p->idle + (p->max - p->started);
 	if (p->stopped)
 		r = -ESHUTDOWN;
-	else if (p->queued >= spare + p->backlog)
+	else if (p->queued + p->running >= p->max + p->backlog)
 		r = -ENOBUFS;
-	else if (p->idle <= p->queued && p->started < p->max)
+	else if (p->queued + p->running >= p->started && p->started < p->max)
 		r = add_thread(p);
 	if (r == 0) {
 		job->next = NULL;
