@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The kernel types that our programs read. */
 /*
- * Only the fields in use, relocated at load (CO-RE), so that neither vmlinux.h nor a BTF of the build
- * machine is needed. A field that a kernel renamed gets a
- * struct x___flavor next to the struct, with the commit that renamed it; bpf_core_field_exists()
- * chooses. Own names begin with K_ or are as in the kernel; oldest kernel: 5.10.
+ * Only the fields in use, relocated at load (CO-RE), so that neither vmlinux.h nor a BTF of the
+ * build machine is needed. A field that a kernel renamed gets a struct x___flavor next to the
+ * struct, with the commit that renamed it; bpf_core_field_exists() chooses. Own names begin with K_
+ * or are as in the kernel; oldest kernel: 5.10.
  */
 #pragma once
 
@@ -21,17 +21,17 @@ typedef __u64 u64;
 typedef __s32 s32;
 typedef __s64 s64;
 
-#define K_AF_INET  2
-#define K_AF_INET6 10
+#define K_AF_INET     2
+#define K_AF_INET6    10
 
 #define K_IPPROTO_TCP 6
 #define K_IPPROTO_UDP 17
 
-#define K_ETH_P_IP   0x0800
-#define K_ETH_P_IPV6 0x86dd
+#define K_ETH_P_IP    0x0800
+#define K_ETH_P_IPV6  0x86dd
 
-#define K_S_IFMT   0170000
-#define K_S_IFSOCK 0140000
+#define K_S_IFMT      0170000
+#define K_S_IFSOCK    0140000
 
 /* include/net/tcp_states.h */
 enum k_tcp_state {
@@ -49,8 +49,9 @@ enum k_tcp_state {
 
 #define K_PF_KTHREAD 0x00200000 /* include/linux/sched.h */
 
-/* include/net/sock.h: the bit in sk_flags that says that a FIN was received, and the lock set by bind() with a port. */
-#define K_SOCK_DONE          1
+/* include/net/sock.h: the bit in sk_flags that says that a FIN was received, and the lock set by
+ * bind() with a port. */
+#define K_SOCK_DONE	     1
 #define K_SOCK_BINDPORT_LOCK 8
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

@@ -20,7 +20,8 @@ static __always_inline bool current_is_kthread(void)
 	return BPF_CORE_READ(task, flags) & K_PF_KTHREAD;
 }
 
-/* comm of the thread-group leader: a thread's own name ("isc-net-0000") doesn't name the program. */
+/* comm of the thread-group leader: a thread's own name ("isc-net-0000") doesn't name the program.
+ */
 static __always_inline void task_leader_comm(struct task_struct *task, char comm[16])
 {
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
@@ -33,7 +34,8 @@ static __always_inline void current_leader_comm(char comm[16])
 	task_leader_comm((void *)bpf_get_current_task(), comm);
 }
 
-/* Id of the task's cgroup in the v2 hierarchy, as bpf_get_current_cgroup_id() gives for the current task. */
+/* Id of the task's cgroup in the v2 hierarchy, as bpf_get_current_cgroup_id() gives for the current
+ * task. */
 static __always_inline __u64 task_cgroup_id(struct task_struct *task)
 {
 	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);

@@ -14,7 +14,7 @@ bool opt_loopback;
 bool opt_ipv6;
 __u8 iter_mode; /* enum netflow_iter */
 __u8 seed_pass; /* enum netflow_seed */
-__u64 next_id;  /* only the tick's iterator counts it up, and there is one at a time */
+__u64 next_id;	/* only the tick's iterator counts it up, and there is one at a time */
 
 #include "bpf/netflow/udp.bpf.h"
 
@@ -26,10 +26,11 @@ static __always_inline __u32 sock_netns(struct sock *sk)
 /*
  * Payload that was sent once. bytes_sent counts a segment again that a local firewall refused: the
  * kernel then sends it anew without calling it a retransmission. The sequence space doesn't, but it
- * has SYN (in bytes_acked of who connected) and FIN, once that is sent. The smaller of both is right.
+ * has SYN (in bytes_acked of who connected) and FIN, once that is sent. The smaller of both is
+ * right.
  */
-static __always_inline __u64 tcp_sent(__u64 once, __u64 acked, __u32 una, __u32 nxt, __u32 end, __u8 dir,
-				      int state)
+static __always_inline __u64 tcp_sent(__u64 once, __u64 acked, __u32 una, __u32 nxt, __u32 end,
+				      __u8 dir, int state)
 {
 	__u64 seq = acked + (__u32)(nxt - una);
 
@@ -48,8 +49,8 @@ static __always_inline void conn_counters(struct netflow_conn *c, struct sock *s
 	if (rx && sk->__sk_common.skc_flags & (1UL << K_SOCK_DONE))
 		rx--; /* the FIN */
 	c->rx = rx;
-	c->tx = tcp_sent(tp->bytes_sent - tp->bytes_retrans, tp->bytes_acked, tp->snd_una, tp->snd_nxt,
-			 tp->write_seq, c->dir, state);
+	c->tx = tcp_sent(tp->bytes_sent - tp->bytes_retrans, tp->bytes_acked, tp->snd_una,
+			 tp->snd_nxt, tp->write_seq, c->dir, state);
 	c->srtt_us = tp->srtt_us >> 3;
 	c->mdev_us = tp->mdev_us >> 2;
 	c->retrans = tp->total_retrans;
@@ -82,10 +83,12 @@ static __always_inline bool flow_wanted(const struct sock_addrs *a)
 {
 	if (a->family == 6 && !opt_ipv6)
 		return false;
-	return opt_loopback || !(addr_is_loopback(a->src, a->family) || addr_is_loopback(a->dst, a->family));
+	return opt_loopback ||
+	       !(addr_is_loopback(a->src, a->family) || addr_is_loopback(a->dst, a->family));
 }
 
-/* A connection that nobody told us of: older than the plugin and not found by its file (still to be accepted). */
+/* A connection that nobody told us of: older than the plugin and not found by its file (still to be
+ * accepted). */
 static __always_inline __u8 old_direction(__u32 netns, __u16 port)
 {
 	return listener_find(netns, port) ? NETFLOW_DIR_INCOMING : NETFLOW_DIR_OUTGOING;
@@ -97,7 +100,8 @@ static __always_inline int on_connect(struct sock *sk)
 
 	if (!o)
 		return 0;
-	/* The socket may have been connected before (AF_UNSPEC disconnects), or bound by somebody else. */
+	/* The socket may have been connected before (AF_UNSPEC disconnects), or bound by somebody
+	 * else. */
 	o->id = 0;
 	o->sum = 0;
 	o->opened_ns = bpf_ktime_get_boot_ns();
@@ -135,7 +139,8 @@ static __always_inline int on_accept(struct sock *sk)
 	if (o) {
 		if (o->dir == NETFLOW_DIR_LISTEN)
 			owner_accepted(o);
-		return 0; /* self; outgoing: both sides connected at once; incoming: fast open, read before */
+		return 0; /* self; outgoing: both sides connected at once; incoming: fast open, read
+			     before */
 	}
 	o = owner_make(sk);
 	if (!o)
@@ -155,7 +160,8 @@ static __always_inline int on_accept(struct sock *sk)
 	return 0;
 }
 
-/* close() or shutdown(), in the context of who does it: the last chance for a server that never reads. */
+/* close() or shutdown(), in the context of who does it: the last chance for a server that never
+ * reads. */
 static __always_inline int on_shutdown(struct sock *sk)
 {
 	struct nf_owner *o = owner_get(sk);
@@ -179,12 +185,12 @@ static __always_inline bool was_connected(int state)
 }
 
 /*
- * The iterator gives an id and then looks whether the socket was marked closed; here the mark is set
- * and then the id is read, with the locked operations of event_reserve() between: whichever comes
- * second sees the first, so that no connection is reported in full twice.
+ * The iterator gives an id and then looks whether the socket was marked closed; here the mark is
+ * set and then the id is read, with the locked operations of event_reserve() between: whichever
+ * comes second sees the first, so that no connection is reported in full twice.
  */
-static __always_inline void emit_end(struct sock *sk, struct tcp_sock *tp, struct nf_owner *o, int old,
-				     __u8 dir)
+static __always_inline void emit_end(struct sock *sk, struct tcp_sock *tp, struct nf_owner *o,
+				     int old, __u8 dir)
 {
 	struct sock_addrs a;
 	struct netflow_conn *c;
@@ -270,7 +276,8 @@ static __always_inline void on_new_reader(struct sock *sk, __u32 pid)
 	owner_set_current(o, pid, NETFLOW_OWNER_READER);
 	if (pid == self_tgid)
 		o->dir = NETFLOW_DIR_SELF;
-	else if (o->dir == NETFLOW_DIR_LISTEN) /* fast open: read before the handshake was complete */
+	else if (o->dir ==
+		 NETFLOW_DIR_LISTEN) /* fast open: read before the handshake was complete */
 		owner_accepted(o);
 	else if (o->dir == NETFLOW_DIR_NONE)
 		o->dir = old_direction(sock_netns(sk), sk->__sk_common.skc_num);
@@ -292,7 +299,8 @@ int BPF_PROG(tcp_reader, struct sock *sk)
 	return 0;
 }
 
-/* An accepted connection without a reader gets that long before it is put down to the listener: its worker may be about to start. */
+/* An accepted connection without a reader gets that long before it is put down to the listener: its
+ * worker may be about to start. */
 #define OWNER_GRACE_NS 1000000000ull
 
 static __always_inline bool owner_may_change(const struct nf_owner *o)
@@ -325,8 +333,8 @@ static __always_inline bool iter_claims(struct nf_owner *o, __u64 sum)
 
 		*(volatile __u64 *)&o->id = ++next_id;
 		/*
-		 * A full barrier on x86; see emit_end(). Adding a plain 0 would be compiled to an atomic "or", which
-		 * the kernel has since 5.12 only.
+		 * A full barrier on x86; see emit_end(). Adding a plain 0 would be compiled to an
+		 * atomic "or", which the kernel has since 5.12 only.
 		 */
 		asm volatile("" : "+r"(zero));
 		__sync_fetch_and_add(&o->sum, zero);
@@ -374,7 +382,8 @@ int tcp_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
-/* tcp_sockets() where sockets are keyed by address: the socket may be gone, so it is read with care. */
+/* tcp_sockets() where sockets are keyed by address: the socket may be gone, so it is read with
+ * care. */
 SEC("iter/bpf_map_elem")
 int tcp_sockets_hash(struct bpf_iter__bpf_map_elem *ctx)
 {
@@ -401,9 +410,10 @@ int tcp_sockets_hash(struct bpf_iter__bpf_map_elem *ctx)
 		return 0;
 	if (s.conn.rx && BPF_CORE_READ(sk, __sk_common.skc_flags) & (1UL << K_SOCK_DONE))
 		s.conn.rx--;
-	s.conn.tx = tcp_sent(s.conn.tx - BPF_CORE_READ(tp, bytes_retrans), BPF_CORE_READ(tp, bytes_acked),
-			     BPF_CORE_READ(tp, snd_una), BPF_CORE_READ(tp, snd_nxt),
-			     BPF_CORE_READ(tp, write_seq), o->dir, state);
+	s.conn.tx =
+		tcp_sent(s.conn.tx - BPF_CORE_READ(tp, bytes_retrans),
+			 BPF_CORE_READ(tp, bytes_acked), BPF_CORE_READ(tp, snd_una),
+			 BPF_CORE_READ(tp, snd_nxt), BPF_CORE_READ(tp, write_seq), o->dir, state);
 	s.conn.srtt_us = BPF_CORE_READ(tp, srtt_us) >> 3;
 	s.conn.mdev_us = BPF_CORE_READ(tp, mdev_us) >> 2;
 	s.conn.retrans = BPF_CORE_READ(tp, total_retrans);
@@ -425,7 +435,8 @@ static __always_inline void seed_tcp(struct sock *sk, struct task_struct *task)
 	__u16 port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	struct nf_owner *o;
 
-	if (state == K_TCP_CLOSE || (state == K_TCP_LISTEN) != (seed_pass == NETFLOW_SEED_LISTENERS))
+	if (state == K_TCP_CLOSE ||
+	    (state == K_TCP_LISTEN) != (seed_pass == NETFLOW_SEED_LISTENERS))
 		return;
 	o = owner_make(sk);
 	if (!o || o->how >= NETFLOW_OWNER_FD || o->dir == NETFLOW_DIR_LISTEN)
@@ -443,7 +454,8 @@ static __always_inline void seed_tcp(struct sock *sk, struct task_struct *task)
 		listener_add(netns, port, o);
 }
 
-/* Every open file of every process, whatever its namespaces: owners of the sockets that are older than us. */
+/* Every open file of every process, whatever its namespaces: owners of the sockets that are older
+ * than us. */
 SEC("iter/task_file")
 int seed_files(struct bpf_iter__task_file *ctx)
 {

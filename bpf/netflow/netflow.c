@@ -20,20 +20,46 @@ enum keep {
 };
 
 static const struct opt netflow_options[] = {
-	{.key = "udp", .type = OPT_BOOL, .def = "true", .restart = true,
+	{.key = "udp",
+	 .type = OPT_BOOL,
+	 .def = "true",
+	 .restart = true,
 	 .help = "see UDP too; its hooks cost every TCP packet of the host a little"},
-	{.key = "loopback", .type = OPT_BOOL, .def = "false",
+	{.key = "loopback",
+	 .type = OPT_BOOL,
+	 .def = "false",
 	 .help = "rows for flows with a loopback address too; 'connections' always has them"},
 	{.key = "ipv6", .type = OPT_BOOL, .def = "true", .help = "rows for IPv6 flows too"},
-	{.key = "ephemeral_port", .type = OPT_INT, .def = "32768", .min = "0", .max = "65535",
+	{.key = "ephemeral_port",
+	 .type = OPT_INT,
+	 .def = "32768",
+	 .min = "0",
+	 .max = "65535",
 	 .env = "ENV_INPUT_EBPF_EPHEMERAL_PORT",
-	 .help = "clients' ports from here on are left out, so that connections of one client make one row; 0: never"},
-	{.key = "max_flows", .type = OPT_INT, .def = "65536", .min = "256", .max = "4194304", .restart = true,
-	 .help = "flows held at a time; when there are more, rows are written before the interval ends"},
-	{.key = "max_sockets", .type = OPT_INT, .def = "65536", .min = "256", .max = "4194304", .restart = true,
+	 .help = "clients' ports from here on are left out, so that connections of one client make "
+		 "one row; 0: never"},
+	{.key = "max_flows",
+	 .type = OPT_INT,
+	 .def = "65536",
+	 .min = "256",
+	 .max = "4194304",
+	 .restart = true,
+	 .help = "flows held at a time; when there are more, rows are written before the interval "
+		 "ends"},
+	{.key = "max_sockets",
+	 .type = OPT_INT,
+	 .def = "65536",
+	 .min = "256",
+	 .max = "4194304",
+	 .restart = true,
 	 .help = "open TCP connections followed; one beyond is reported when it ends"},
-	{.key = "owners", .type = OPT_ENUM, .def = "auto", .choices = keep_names, .restart = true,
-	 .help = "where the owner of a TCP socket is kept: in its storage (5.11 and later) or in a hash"},
+	{.key = "owners",
+	 .type = OPT_ENUM,
+	 .def = "auto",
+	 .choices = keep_names,
+	 .restart = true,
+	 .help = "where the owner of a TCP socket is kept: in its storage (5.11 and later) or in a "
+		 "hash"},
 	{},
 };
 
@@ -45,9 +71,10 @@ struct variant {
 static void set_udp_autoload(struct netflow_bpf *s, bool on)
 {
 	struct bpf_program *progs[] = {
-		s->progs.udp_bind4,    s->progs.udp_bind6,    s->progs.udp_connect4, s->progs.udp_connect6,
-		s->progs.udp_sendmsg4, s->progs.udp_sendmsg6, s->progs.udp_recvmsg4, s->progs.udp_recvmsg6,
-		s->progs.udp_out,      s->progs.udp_in,	      s->progs.udp_sockets_show,
+		s->progs.udp_bind4,    s->progs.udp_bind6,	  s->progs.udp_connect4,
+		s->progs.udp_connect6, s->progs.udp_sendmsg4,	  s->progs.udp_sendmsg6,
+		s->progs.udp_recvmsg4, s->progs.udp_recvmsg6,	  s->progs.udp_out,
+		s->progs.udp_in,       s->progs.udp_sockets_show,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(progs); i++)
@@ -69,7 +96,8 @@ static int configure(struct netflow_bpf *s, const struct variant *v, const struc
 	if (r == 0)
 		r = bpf_map__set_max_entries(s->maps.udp_flows_1, flows);
 	if (r == 0 && v->hash)
-		r = bpf_map__set_max_entries(s->maps.tcp_owners_by_addr, (uint32_t)opt_i64(opts, "max_sockets"));
+		r = bpf_map__set_max_entries(s->maps.tcp_owners_by_addr,
+					     (uint32_t)opt_i64(opts, "max_sockets"));
 	return r;
 }
 
@@ -119,11 +147,14 @@ static int load_failed(int r, struct err *err)
 {
 	if (access("/sys/kernel/btf/vmlinux", R_OK) < 0)
 		return err_set(err, -EOPNOTSUPP,
-			       "this kernel has no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF");
+			       "this kernel has no BTF (/sys/kernel/btf/vmlinux): it needs "
+			       "CONFIG_DEBUG_INFO_BTF");
 	if (r == -EPERM || r == -EACCES)
-		return err_set(err, r, "not permitted: it needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN");
+		return err_set(err, r,
+			       "not permitted: it needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN");
 	return err_set(err, r,
-		       "the kernel refuses its programs: %s; it needs BTF tracepoints and BPF iterators (5.10 and later)",
+		       "the kernel refuses its programs: %s; it needs BTF tracepoints and BPF "
+		       "iterators (5.10 and later)",
 		       strerror(-r));
 }
 
@@ -157,10 +188,12 @@ static int netflow_setup(struct instance *in, struct err *err)
 	if (r < 0)
 		return load_failed(r, err);
 	if (nf->cgroup_fd >= 0 && !v.udp)
-		snprintf(in->degraded, sizeof(in->degraded), "UDP is not seen: the kernel refuses programs on control groups");
+		snprintf(in->degraded, sizeof(in->degraded),
+			 "UDP is not seen: the kernel refuses programs on control groups");
 	else if (v.udp_plain)
 		snprintf(in->degraded, sizeof(in->degraded),
-			 "UDP is seen without network namespaces: programs on control groups may not read kernel memory here");
+			 "UDP is seen without network namespaces: programs on control groups may "
+			 "not read kernel memory here");
 	nf->hash = v.hash;
 	nf->udp = v.udp;
 	nf->udp_plain = v.udp_plain;
@@ -172,7 +205,8 @@ static int netflow_setup(struct instance *in, struct err *err)
 }
 
 /* An iterator on one map, run each time that it is read. */
-static int attach_iter(struct bpf_program *prog, const struct bpf_map *map, struct bpf_link **link, struct err *err)
+static int attach_iter(struct bpf_program *prog, const struct bpf_map *map, struct bpf_link **link,
+		       struct err *err)
 {
 	union bpf_iter_link_info info = {};
 	LIBBPF_OPTS(bpf_iter_attach_opts, opts);
@@ -184,7 +218,8 @@ static int attach_iter(struct bpf_program *prog, const struct bpf_map *map, stru
 	}
 	*link = bpf_program__attach_iter(prog, &opts);
 	if (!*link)
-		return err_set(err, -errno, "cannot make the iterator %s: %s", bpf_program__name(prog), strerror(errno));
+		return err_set(err, -errno, "cannot make the iterator %s: %s",
+			       bpf_program__name(prog), strerror(errno));
 	return 0;
 }
 
@@ -194,17 +229,21 @@ static int attach_iters(struct netflow *nf, struct err *err)
 	int r;
 
 	if (nf->hash)
-		r = attach_iter(s->progs.tcp_sockets_hash, s->maps.tcp_owners_by_addr, &s->links.tcp_sockets_hash, err);
+		r = attach_iter(s->progs.tcp_sockets_hash, s->maps.tcp_owners_by_addr,
+				&s->links.tcp_sockets_hash, err);
 	else
-		r = attach_iter(s->progs.tcp_sockets, s->maps.tcp_owners, &s->links.tcp_sockets, err);
+		r = attach_iter(s->progs.tcp_sockets, s->maps.tcp_owners, &s->links.tcp_sockets,
+				err);
 	if (r == 0 && nf->udp)
-		r = attach_iter(s->progs.udp_sockets_show, s->maps.udp_sockets, &s->links.udp_sockets_show, err);
+		r = attach_iter(s->progs.udp_sockets_show, s->maps.udp_sockets,
+				&s->links.udp_sockets_show, err);
 	if (r == 0)
 		r = attach_iter(s->progs.seed_files, NULL, &s->links.seed_files, err);
 	return r;
 }
 
-/* The host attaches these too, but only after start: a connection made between the look at what is there and that would be missed. */
+/* The host attaches these too, but only after start: a connection made between the look at what is
+ * there and that would be missed. */
 static int attach_tcp(struct netflow *nf, struct err *err)
 {
 	struct netflow_bpf *s = nf->skel;
@@ -213,7 +252,8 @@ static int attach_tcp(struct netflow *nf, struct err *err)
 	if (s->links.tcp_state)
 		s->links.tcp_reader = bpf_program__attach(s->progs.tcp_reader);
 	if (!s->links.tcp_reader)
-		return err_set(err, -errno, "cannot attach to the kernel's TCP tracepoints: %s", strerror(errno));
+		return err_set(err, -errno, "cannot attach to the kernel's TCP tracepoints: %s",
+			       strerror(errno));
 	return 0;
 }
 
@@ -307,9 +347,11 @@ static void netflow_stop(struct instance *in)
 	nf->started = false;
 }
 
-PLUGIN(netflow, .help = "TCP and UDP flows by process: bytes, packets, retransmissions, round-trip times",
-       .needs = "Linux 5.10 or later with BTF; CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; for UDP a mounted cgroup2 hierarchy",
+PLUGIN(netflow,
+       .help = "TCP and UDP flows by process: bytes, packets, retransmissions, round-trip times",
+       .needs = "Linux 5.10 or later with BTF; CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; for UDP a "
+		"mounted cgroup2 hierarchy",
        TABLES(&netflow_table, &netflow_connections_table), .options = netflow_options,
-       .state_size = sizeof(struct netflow), .default_interval_ns = 10 * NSEC_PER_SEC, .setup = netflow_setup,
-       .start = netflow_start, .event = netflow_event, .tick = netflow_tick, .update = netflow_update,
-       .snapshot = netflow_snapshot, .stop = netflow_stop);
+       .state_size = sizeof(struct netflow), .default_interval_ns = 10 * NSEC_PER_SEC,
+       .setup = netflow_setup, .start = netflow_start, .event = netflow_event, .tick = netflow_tick,
+       .update = netflow_update, .snapshot = netflow_snapshot, .stop = netflow_stop);

@@ -8,7 +8,8 @@ enum netflow_dir {
 	NETFLOW_DIR_NONE, /* not known yet */
 	NETFLOW_DIR_OUTGOING,
 	NETFLOW_DIR_INCOMING,
-	NETFLOW_DIR_LISTEN, /* a listener, and what it cloned into a child that isn't established yet */
+	NETFLOW_DIR_LISTEN, /* a listener, and what it cloned into a child that isn't established
+			       yet */
 	NETFLOW_DIR_SELF,   /* the daemon's own */
 	NETFLOW_DIR_CLOSED, /* reported; the socket itself may live on */
 };
@@ -17,8 +18,8 @@ enum netflow_dir {
 enum netflow_owner {
 	NETFLOW_OWNER_NONE,
 	NETFLOW_OWNER_LISTENER, /* who listens */
-	NETFLOW_OWNER_FD,       /* who had it open when the plugin started */
-	NETFLOW_OWNER_CLOSER,   /* who closed it */
+	NETFLOW_OWNER_FD,	/* who had it open when the plugin started */
+	NETFLOW_OWNER_CLOSER,	/* who closed it */
 	NETFLOW_OWNER_BIND,
 	NETFLOW_OWNER_CONNECT,
 	NETFLOW_OWNER_SENDER,
@@ -41,7 +42,8 @@ enum netflow_seed {
 	NETFLOW_SEED_OTHERS,
 };
 
-/* A TCP connection that ended (ring buffer), or as it is now (iterator). Counters since it was opened. */
+/* A TCP connection that ended (ring buffer), or as it is now (iterator). Counters since it was
+ * opened. */
 struct netflow_conn {
 	__u64 id; /* given by the first tick that saw it; 0: none did */
 	__u64 tx, rx;
@@ -52,12 +54,12 @@ struct netflow_conn {
 	__u32 retrans;
 	__u32 segs_out, segs_in;
 	__u16 sport, dport; /* host order */
-	__u8 family;        /* 4, 6 */
-	__u8 dir;           /* enum netflow_dir */
-	__u8 owner;         /* enum netflow_owner */
-	__u8 flags;         /* enum netflow_flag */
-	__u8 state;         /* the kernel's TCP_* */
-	__u8 transport;     /* 6, 17 */
+	__u8 family;	    /* 4, 6 */
+	__u8 dir;	    /* enum netflow_dir */
+	__u8 owner;	    /* enum netflow_owner */
+	__u8 flags;	    /* enum netflow_flag */
+	__u8 state;	    /* the kernel's TCP_* */
+	__u8 transport;	    /* 6, 17 */
 	__u8 pad[2];
 	__u32 src[4], dst[4]; /* network order; IPv4 in the first word */
 	char comm[16];
@@ -87,7 +89,7 @@ struct netflow_udp_key {
 };
 
 struct netflow_udp_flow {
-	__u64 tx, rx;                 /* payload */
+	__u64 tx, rx; /* payload */
 	__u64 packets_out, packets_in;
 	__u64 cgroup_id;
 	char comm[16];

@@ -95,7 +95,8 @@ struct flow *flows_get(struct flows *f, const struct flow_key *key)
 	struct flow *e;
 
 	if (f->nslots)
-		for (uint32_t i = (uint32_t)hash & (f->nslots - 1); f->slots[i]; i = (i + 1) & (f->nslots - 1)) {
+		for (uint32_t i = (uint32_t)hash & (f->nslots - 1); f->slots[i];
+		     i = (i + 1) & (f->nslots - 1)) {
 			e = &f->all[f->slots[i] - 1];
 			if (e->hash == hash && memcmp(&e->key, key, sizeof(*key)) == 0)
 				return e;

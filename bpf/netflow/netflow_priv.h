@@ -13,8 +13,8 @@ struct flow_key {
 	uint16_t sport, dport; /* 0: any (port aggregation) */
 	uint32_t pid;
 	uint32_t netns;
-	uint8_t family;    /* 4, 6 */
-	uint8_t dir;       /* enum netflow_dir */
+	uint8_t family;	   /* 4, 6 */
+	uint8_t dir;	   /* enum netflow_dir */
 	uint8_t transport; /* IPPROTO_* */
 	uint8_t pad;
 	uint64_t cgroup_id;
@@ -38,12 +38,14 @@ struct flows {
 	uint32_t n, cap, max;
 	uint32_t *slots; /* index + 1; 0: free */
 	uint32_t nslots; /* power of two, at least twice cap */
-	uint64_t seed;   /* remote peers choose ports and addresses: they must not choose collisions */
+	uint64_t
+		seed; /* remote peers choose ports and addresses: they must not choose collisions */
 };
 
 int flows_init(struct flows *f, uint32_t max);
 void flows_free(struct flows *f);
-/* The entry of that key, a new one zeroed. NULL: max reached, or out of memory; make room by flows_clear. */
+/* The entry of that key, a new one zeroed. NULL: max reached, or out of memory; make room by
+ * flows_clear. */
 struct flow *flows_get(struct flows *f, const struct flow_key *key);
 /* Forgets all; gives memory back that the last interval didn't need. */
 void flows_clear(struct flows *f);
@@ -78,14 +80,14 @@ struct netflow {
 	struct netflow_bpf *skel;
 	struct flows flows;
 	struct seen_table seen;
-	bool hash;       /* TCP sockets are keyed by address */
+	bool hash; /* TCP sockets are keyed by address */
 	bool udp, udp_plain;
-	int cgroup_fd;   /* root of the cgroup2 hierarchy while UDP is seen, or -1 */
+	int cgroup_fd; /* root of the cgroup2 hierarchy while UDP is seen, or -1 */
 	bool started;
 	uint16_t ephemeral_port;
 	bool loopback, ipv6;
 	uint32_t ticks, pass;
-	uint8_t *buf;     /* NETFLOW_BUF bytes, of iterators and batches */
+	uint8_t *buf; /* NETFLOW_BUF bytes, of iterators and batches */
 };
 
 static inline struct netflow *netflow(struct instance *in)
@@ -105,18 +107,21 @@ void netflow_flush(struct instance *in, uint64_t ts);
 /* One row of connections; -ENOBUFS when the batch is full. */
 int netflow_show(struct instance *in, const struct netflow_sock *s, struct batch *batch);
 
-/* The flow of that key, a new one if need be; a full table is flushed first. NULL: out of memory (counted). */
+/* The flow of that key, a new one if need be; a full table is flushed first. NULL: out of memory
+ * (counted). */
 struct flow *netflow_flow(struct instance *in, const struct flow_key *key);
 /* The key of a connection, with both ports. */
 void netflow_key(struct flow_key *key, const struct netflow_conn *c);
-/* Ports that the kernel chose are left out: connections of one client to one service make one row. */
+/* Ports that the kernel chose are left out: connections of one client to one service make one row.
+ */
 void netflow_aggregate_port(const struct netflow *nf, struct flow_key *key);
 bool netflow_wanted(const struct netflow *nf, const struct flow_key *key);
 
 /* TCP accounting. */
 int netflow_tcp_end(struct instance *in, const struct netflow_conn *c);
 int netflow_tcp_tick(struct instance *in);
-/* What the connections that are open already have carried so far isn't ours: counts them as established only. */
+/* What the connections that are open already have carried so far isn't ours: counts them as
+ * established only. */
 int netflow_tcp_baseline(struct instance *in);
 /* Finds the owners of all sockets that are open. */
 int netflow_seed(struct instance *in, struct err *err);

@@ -66,7 +66,8 @@ struct seen *seen_add(struct seen_table *t, uint64_t id)
 
 	if (t->n >= t->max)
 		return NULL;
-	if ((t->n + 1) * 4 > t->nslots * 3 && seen_resize(t, t->nslots ? t->nslots * 2 : SEEN_FIRST) < 0)
+	if ((t->n + 1) * 4 > t->nslots * 3 &&
+	    seen_resize(t, t->nslots ? t->nslots * 2 : SEEN_FIRST) < 0)
 		return NULL;
 	s = place(t, id);
 	memset(s, 0, sizeof(*s));

@@ -24,15 +24,19 @@ static const char *const direction_names[] = {"", "outgoing", "incoming", NULL};
 static const char *const ip_type_names[] = {"", "private", "loopback", "multicast", "other", NULL};
 /* include/net/tcp_states.h in its order, then ours. */
 static const char *const state_names[] = {
-	"",	     "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1",    "FIN_WAIT2",      "TIME_WAIT", "CLOSE",
-	"CLOSE_WAIT", "LAST_ACK",    "LISTEN",	"CLOSING",  "NEW_SYN_RECV", "BOUND_INACTIVE", "UNCONN",	   NULL};
+	"",	     "ESTABLISHED", "SYN_SENT",	    "SYN_RECV",	      "FIN_WAIT1",
+	"FIN_WAIT2", "TIME_WAIT",   "CLOSE",	    "CLOSE_WAIT",     "LAST_ACK",
+	"LISTEN",    "CLOSING",	    "NEW_SYN_RECV", "BOUND_INACTIVE", "UNCONN",
+	NULL};
 static const char *const owner_names[] = {"none",    "listener", "fd",	   "closer", "bind",
 					  "connect", "sender",	 "reader", NULL};
 
 #define STATE_UNCONN 14
 
-static_assert(sizeof(ip_type_names) / sizeof(ip_type_names[0]) == IP_TYPE_X_MAX + 1, "a name for each");
-static_assert(sizeof(owner_names) / sizeof(owner_names[0]) == NETFLOW_OWNER_X_MAX + 1, "a name for each");
+static_assert(sizeof(ip_type_names) / sizeof(ip_type_names[0]) == IP_TYPE_X_MAX + 1,
+	      "a name for each");
+static_assert(sizeof(owner_names) / sizeof(owner_names[0]) == NETFLOW_OWNER_X_MAX + 1,
+	      "a name for each");
 static_assert(sizeof(state_names) / sizeof(state_names[0]) == STATE_UNCONN + 2, "a name for each");
 
 /* What both tables have; the order is the contract's. */
@@ -76,48 +80,63 @@ struct connection_row {
 };
 
 /* FIELD() of a member of the embedded struct ends. */
-#define END(st, m, r, t, h, ...)                                                                             \
-	{.name = #m, .type = COLUMN_##t, .repr = REPR_##r, .off = offsetof(struct st, e.m),                    \
-	 .size = sizeof(((struct st *)0)->e.m), .kind = KIND_TAG, .sensitivity = SENSITIVITY_META, .unit = "", \
-	 .help = (h), __VA_ARGS__}
+#define END(st, m, r, t, h, ...)                                                                   \
+	{                                                                                          \
+		.name = #m, .type = COLUMN_##t, .repr = REPR_##r, .off = offsetof(struct st, e.m), \
+		.size = sizeof(((struct st *)0)->e.m), .kind = KIND_TAG,                           \
+		.sensitivity = SENSITIVITY_META, .unit = "", .help = (h), __VA_ARGS__              \
+	}
 
-#define ENDS(st)                                                                                              \
-	END(st, pid, U32, INT64, "process that owns the socket", .null = NULL_ZERO),                          \
-	END(st, process_name, CHARS, TEXT, "its name (comm of the thread-group leader)", .null = NULL_ZERO,   \
-	    .dict = true),                                                                                    \
-	END(st, cgroup_id, U64, INT64, "its control group in the v2 hierarchy", .null = NULL_ZERO),           \
-	END(st, container_id, STR, TEXT, "its container, by the name of the control group",                   \
-	    .null = NULL_ZERO, .dict = true),                                                                 \
-	END(st, netns, U32, INT64, "inode of the socket's network namespace", .null = NULL_ZERO),             \
-	END(st, family, ENUM, TEXT, "IPv4 or IPv6; v4-mapped addresses are IPv4", .names = family_names,      \
-	    .dict = true),                                                                                    \
-	END(st, transport, ENUM, TEXT, "tcp or udp", .names = transport_names, .dict = true),                 \
-	END(st, direction, ENUM, TEXT,                                                                        \
-	    "incoming: accepted, or the local port was bound explicitly (UDP); else outgoing",                \
-	    .names = direction_names, .dict = true),                                                          \
-	END(st, src_ip, IP, IP, "local address", .null = NULL_ZERO, .dict = true),                            \
-	END(st, src_port, U16, INT64, "local port; NULL where ephemeral_port aggregates", .null = NULL_ZERO), \
-	END(st, dst_ip, IP, IP, "remote address", .null = NULL_ZERO, .dict = true),                           \
-	END(st, dst_port, U16, INT64, "remote port; NULL where ephemeral_port aggregates",                    \
-	    .null = NULL_ZERO),                                                                               \
-	END(st, src_ip_type, ENUM, TEXT, "private, loopback, multicast or other", .null = NULL_ZERO,          \
-	    .names = ip_type_names, .dict = true),                                                            \
-	END(st, dst_ip_type, ENUM, TEXT, "private, loopback, multicast or other", .null = NULL_ZERO,          \
-	    .names = ip_type_names, .dict = true),                                                            \
-	END(st, dst_domain, STR, TEXT, "name that dst_ip was resolved from", .null = NULL_ZERO, .dict = true), \
-	END(st, dst_nat_ip, IP, IP, "remote address behind NAT", .null = NULL_ZERO, .dict = true),            \
-	END(st, dst_nat_port, U16, INT64, "remote port behind NAT", .null = NULL_ZERO)
+#define ENDS(st)                                                                                   \
+	END(st, pid, U32, INT64, "process that owns the socket", .null = NULL_ZERO),               \
+		END(st, process_name, CHARS, TEXT, "its name (comm of the thread-group leader)",   \
+		    .null = NULL_ZERO, .dict = true),                                              \
+		END(st, cgroup_id, U64, INT64, "its control group in the v2 hierarchy",            \
+		    .null = NULL_ZERO),                                                            \
+		END(st, container_id, STR, TEXT,                                                   \
+		    "its container, by the name of the control group", .null = NULL_ZERO,          \
+		    .dict = true),                                                                 \
+		END(st, netns, U32, INT64, "inode of the socket's network namespace",              \
+		    .null = NULL_ZERO),                                                            \
+		END(st, family, ENUM, TEXT, "IPv4 or IPv6; v4-mapped addresses are IPv4",          \
+		    .names = family_names, .dict = true),                                          \
+		END(st, transport, ENUM, TEXT, "tcp or udp", .names = transport_names,             \
+		    .dict = true),                                                                 \
+		END(st, direction, ENUM, TEXT,                                                     \
+		    "incoming: accepted, or the local port was bound explicitly (UDP); else "      \
+		    "outgoing",                                                                    \
+		    .names = direction_names, .dict = true),                                       \
+		END(st, src_ip, IP, IP, "local address", .null = NULL_ZERO, .dict = true),         \
+		END(st, src_port, U16, INT64, "local port; NULL where ephemeral_port aggregates",  \
+		    .null = NULL_ZERO),                                                            \
+		END(st, dst_ip, IP, IP, "remote address", .null = NULL_ZERO, .dict = true),        \
+		END(st, dst_port, U16, INT64, "remote port; NULL where ephemeral_port aggregates", \
+		    .null = NULL_ZERO),                                                            \
+		END(st, src_ip_type, ENUM, TEXT, "private, loopback, multicast or other",          \
+		    .null = NULL_ZERO, .names = ip_type_names, .dict = true),                      \
+		END(st, dst_ip_type, ENUM, TEXT, "private, loopback, multicast or other",          \
+		    .null = NULL_ZERO, .names = ip_type_names, .dict = true),                      \
+		END(st, dst_domain, STR, TEXT, "name that dst_ip was resolved from",               \
+		    .null = NULL_ZERO, .dict = true),                                              \
+		END(st, dst_nat_ip, IP, IP, "remote address behind NAT", .null = NULL_ZERO,        \
+		    .dict = true),                                                                 \
+		END(st, dst_nat_port, U16, INT64, "remote port behind NAT", .null = NULL_ZERO)
 
-#define TRAFFIC(st, k)                                                                                        \
-	FIELD(st, bytes_read, U64, INT64, k, "By", "payload received, without what was sent twice"),          \
-	FIELD(st, bytes_written, U64, INT64, k, "By", "payload sent, without what was sent twice"),           \
-	FIELD(st, packets_read, U64, INT64, k, "{packet}", "segments or datagrams received"),                 \
-	FIELD(st, packets_written, U64, INT64, k, "{packet}", "segments or datagrams sent"),                  \
-	FIELD(st, retransmits, U32, INT64, k, "{packet}", "TCP segments sent again, SYN included"),           \
-	FIELD(st, rtt, U32, INT64, GAUGE, "us", "smoothed round-trip time; mean over the connections",        \
-	      .null = NULL_ZERO),                                                                             \
-	FIELD(st, rtt_var, U32, INT64, GAUGE, "us", "mean deviation of the round-trip time",                  \
-	      .null = NULL_ZERO)
+#define TRAFFIC(st, k)                                                                           \
+	FIELD(st, bytes_read, U64, INT64, k, "By",                                               \
+	      "payload received, without what was sent twice"),                                  \
+		FIELD(st, bytes_written, U64, INT64, k, "By",                                    \
+		      "payload sent, without what was sent twice"),                              \
+		FIELD(st, packets_read, U64, INT64, k, "{packet}",                               \
+		      "segments or datagrams received"),                                         \
+		FIELD(st, packets_written, U64, INT64, k, "{packet}",                            \
+		      "segments or datagrams sent"),                                             \
+		FIELD(st, retransmits, U32, INT64, k, "{packet}",                                \
+		      "TCP segments sent again, SYN included"),                                  \
+		FIELD(st, rtt, U32, INT64, GAUGE, "us",                                          \
+		      "smoothed round-trip time; mean over the connections", .null = NULL_ZERO), \
+		FIELD(st, rtt_var, U32, INT64, GAUGE, "us",                                      \
+		      "mean deviation of the round-trip time", .null = NULL_ZERO)
 
 static const struct field flow_fields[] = {
 	FIELD(flow_row, ts, U64, TIME, TAG, "ns", "end of the interval"),
@@ -138,7 +157,8 @@ static const struct field connection_fields[] = {
 	FIELD(connection_row, inode, U64, INT64, TAG, "",
 	      "of the socket, as in /proc/PID/fd; NULL: no process has it open", .null = NULL_ZERO),
 	FIELD(connection_row, owner_confidence, ENUM, TEXT, TAG, "",
-	      "how the process is known: none, listener, fd (open when the plugin started), closer, bind, connect, sender, reader",
+	      "how the process is known: none, listener, fd (open when the plugin started), "
+	      "closer, bind, connect, sender, reader",
 	      .names = owner_names),
 	FIELD(connection_row, opened_at, U64, TIME, TAG, "ns",
 	      "when it was connected, accepted or first seen; NULL: before the plugin started",
@@ -146,9 +166,11 @@ static const struct field connection_fields[] = {
 };
 
 const struct table netflow_table =
-	TABLE(flow_row, FLOW, "netflow", "TCP and UDP flows by process, one row per flow and interval", flow_fields);
+	TABLE(flow_row, FLOW, "netflow",
+	      "TCP and UDP flows by process, one row per flow and interval", flow_fields);
 const struct table netflow_connections_table =
-	TABLE(connection_row, LIVE, "connections", "every open TCP and UDP socket now", connection_fields);
+	TABLE(connection_row, LIVE, "connections", "every open TCP and UDP socket now",
+	      connection_fields);
 
 /* RFC 1918 and 4193, then loopback, multicast, the rest: the order in which DataKit decides. */
 static uint8_t ip_type(const uint32_t addr[4], uint8_t family)
@@ -183,7 +205,8 @@ static void put_ends(struct instance *in, struct ends *e, const struct flow_key 
 	e->pid = k->pid;
 	memcpy(e->process_name, k->comm, sizeof(e->process_name));
 	if (!k->comm[0] && k->pid && in->enrich)
-		strncpy(e->process_name, in->enrich->process_name(in->enrich_ctx, k->pid), sizeof(e->process_name) - 1);
+		strncpy(e->process_name, in->enrich->process_name(in->enrich_ctx, k->pid),
+			sizeof(e->process_name) - 1);
 	e->cgroup_id = k->cgroup_id;
 	e->netns = k->netns;
 	e->family = k->family == 4 ? 1 : 2;

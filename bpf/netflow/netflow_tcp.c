@@ -9,7 +9,8 @@
 
 #include "bpf/netflow.skel.h"
 
-/* A connection whose end was lost with a full ring stays in the table until two full passes missed it. */
+/* A connection whose end was lost with a full ring stays in the table until two full passes missed
+ * it. */
 #define FULL_EVERY 16
 
 void netflow_key(struct flow_key *key, const struct netflow_conn *c)
@@ -51,7 +52,8 @@ bool netflow_wanted(const struct netflow *nf, const struct flow_key *key)
 {
 	if (key->family == 6 && !nf->ipv6)
 		return false;
-	return nf->loopback || !(is_loopback(key->src, key->family) || is_loopback(key->dst, key->family));
+	return nf->loopback ||
+	       !(is_loopback(key->src, key->family) || is_loopback(key->dst, key->family));
 }
 
 /* What a connection did since it was last reported. */
@@ -67,7 +69,8 @@ static int account(struct instance *in, const struct netflow_conn *c, const stru
 	struct flow_key key;
 	struct flow *f;
 
-	if (!(d->rx | d->tx | d->in | d->out | d->retransmits | d->established | d->closed | d->failures))
+	if (!(d->rx | d->tx | d->in | d->out | d->retransmits | d->established | d->closed |
+	      d->failures))
 		return 0;
 	netflow_key(&key, c);
 	if (!netflow_wanted(nf, &key))
@@ -92,7 +95,8 @@ static int account(struct instance *in, const struct netflow_conn *c, const stru
 	return 0;
 }
 
-/* Counters of the kernel only grow; a correction (the FIN, a refused segment) may take a few bytes back: then wait. */
+/* Counters of the kernel only grow; a correction (the FIN, a refused segment) may take a few bytes
+ * back: then wait. */
 static uint64_t grown(uint64_t now, uint64_t *last)
 {
 	uint64_t d = now > *last ? now - *last : 0;
@@ -145,7 +149,8 @@ int netflow_tcp_end(struct instance *in, const struct netflow_conn *c)
 }
 
 /* Reads an iterator to its end; each record goes to fn. */
-static int iterate(struct netflow *nf, struct bpf_link *link, int (*fn)(void *arg, const struct netflow_sock *s), void *arg)
+static int iterate(struct netflow *nf, struct bpf_link *link,
+		   int (*fn)(void *arg, const struct netflow_sock *s), void *arg)
 {
 	_cleanup_close_ int fd = -1;
 	size_t have = 0;
@@ -163,7 +168,8 @@ static int iterate(struct netflow *nf, struct bpf_link *link, int (*fn)(void *ar
 		if (n <= 0)
 			break;
 		have += (size_t)n;
-		for (; have - off >= sizeof(struct netflow_sock); off += sizeof(struct netflow_sock)) {
+		for (; have - off >= sizeof(struct netflow_sock);
+		     off += sizeof(struct netflow_sock)) {
 			int r = fn(arg, (const struct netflow_sock *)(nf->buf + off));
 
 			if (r < 0)
@@ -223,7 +229,8 @@ static int on_old_socket(void *arg, const struct netflow_sock *sock)
 	struct delta before = {};
 
 	if (sock->opened_ns)
-		return on_open_socket(arg, sock); /* opened since the hooks were attached: all of it is ours */
+		return on_open_socket(
+			arg, sock); /* opened since the hooks were attached: all of it is ours */
 	if (!s)
 		return 0;
 	since_seen(s, &sock->conn, &before);
@@ -290,5 +297,7 @@ int netflow_seed(struct instance *in, struct err *err)
 		nf->skel->bss->seed_pass = (uint8_t)pass;
 		r = run_seed(nf->skel->links.seed_files);
 	}
-	return r < 0 ? err_set(err, r, "cannot look for the sockets that are open: %s", strerror(-r)) : 0;
+	return r < 0 ? err_set(err, r, "cannot look for the sockets that are open: %s",
+			       strerror(-r))
+		     : 0;
 }

@@ -25,8 +25,8 @@ static void unescape(char *path)
 	char *out = path;
 
 	for (const char *p = path; *p; out++) {
-		if (p[0] == '\\' && p[1] >= '0' && p[1] <= '3' && p[2] >= '0' && p[2] <= '7' && p[3] >= '0' &&
-		    p[3] <= '7') {
+		if (p[0] == '\\' && p[1] >= '0' && p[1] <= '3' && p[2] >= '0' && p[2] <= '7' &&
+		    p[3] >= '0' && p[3] <= '7') {
 			*out = (char)((p[1] - '0') << 6 | (p[2] - '0') << 3 | (p[3] - '0'));
 			p += 4;
 		} else {
@@ -36,7 +36,8 @@ static void unescape(char *path)
 	*out = '\0';
 }
 
-/* The mount point of a line of mountinfo(5) if it is a cgroup2 mount of the hierarchy's root, within the line; else NULL. */
+/* The mount point of a line of mountinfo(5) if it is a cgroup2 mount of the hierarchy's root,
+ * within the line; else NULL. */
 static char *cgroup2_mount(char *line)
 {
 	char *sep = strstr(line, " - "), *save, *field = NULL, *root = NULL;
@@ -66,7 +67,8 @@ int netflow_cgroup_root(char *why, size_t cap)
 	int fd = -1;
 
 	if (!f) {
-		snprintf(why, cap, "UDP is not seen: cannot read /proc/self/mountinfo: %s", strerror(errno));
+		snprintf(why, cap, "UDP is not seen: cannot read /proc/self/mountinfo: %s",
+			 strerror(errno));
 		return -1;
 	}
 	while (!dir && getline(&line, &size, f) > 0)
@@ -79,7 +81,9 @@ int netflow_cgroup_root(char *why, size_t cap)
 		snprintf(why, cap, "UDP is not seen: cannot open %.100s: %s", dir, strerror(errno));
 	else if (fstat(fd, &st) == 0 && st.st_ino != 1) /* the root of a kernfs is node 1 */
 		snprintf(why, cap,
-			 "UDP is seen only below %.100s, which isn't the host's root: run in the host's cgroup namespace", dir);
+			 "UDP is seen only below %.100s, which isn't the host's root: run in the "
+			 "host's cgroup namespace",
+			 dir);
 	free(line);
 	fclose(f);
 	return fd;
@@ -94,11 +98,16 @@ struct hook {
 static size_t udp_hooks(struct netflow_bpf *s, struct hook hooks[10])
 {
 	const struct hook all[] = {
-		{s->progs.udp_bind4, &s->links.udp_bind4},	 {s->progs.udp_bind6, &s->links.udp_bind6},
-		{s->progs.udp_connect4, &s->links.udp_connect4}, {s->progs.udp_connect6, &s->links.udp_connect6},
-		{s->progs.udp_sendmsg4, &s->links.udp_sendmsg4}, {s->progs.udp_sendmsg6, &s->links.udp_sendmsg6},
-		{s->progs.udp_recvmsg4, &s->links.udp_recvmsg4}, {s->progs.udp_recvmsg6, &s->links.udp_recvmsg6},
-		{s->progs.udp_out, &s->links.udp_out},		 {s->progs.udp_in, &s->links.udp_in},
+		{s->progs.udp_bind4, &s->links.udp_bind4},
+		{s->progs.udp_bind6, &s->links.udp_bind6},
+		{s->progs.udp_connect4, &s->links.udp_connect4},
+		{s->progs.udp_connect6, &s->links.udp_connect6},
+		{s->progs.udp_sendmsg4, &s->links.udp_sendmsg4},
+		{s->progs.udp_sendmsg6, &s->links.udp_sendmsg6},
+		{s->progs.udp_recvmsg4, &s->links.udp_recvmsg4},
+		{s->progs.udp_recvmsg6, &s->links.udp_recvmsg6},
+		{s->progs.udp_out, &s->links.udp_out},
+		{s->progs.udp_in, &s->links.udp_in},
 	};
 
 	memcpy(hooks, all, sizeof(all));
@@ -114,7 +123,8 @@ int netflow_udp_attach(struct instance *in, struct err *err)
 	for (size_t i = 0; i < n; i++) {
 		*hooks[i].link = bpf_program__attach_cgroup(hooks[i].prog, nf->cgroup_fd);
 		if (!*hooks[i].link)
-			return err_set(err, -errno, "cannot attach %s to the root of the cgroup2 hierarchy: %s",
+			return err_set(err, -errno,
+				       "cannot attach %s to the root of the cgroup2 hierarchy: %s",
 				       bpf_program__name(hooks[i].prog), strerror(errno));
 	}
 	return 0;
@@ -132,7 +142,8 @@ void netflow_udp_detach(struct instance *in)
 	}
 }
 
-static int account(struct instance *in, const struct netflow_udp_key *k, const struct netflow_udp_flow *v)
+static int account(struct instance *in, const struct netflow_udp_key *k,
+		   const struct netflow_udp_flow *v)
 {
 	struct flow_key key = {
 		.sport = k->sport,
@@ -161,8 +172,9 @@ static int account(struct instance *in, const struct netflow_udp_key *k, const s
 }
 
 /*
- * Returns when every program that read the old udp_turn has ended: they run under rcu_read_lock(), and this
- * membarrier command is synchronize_rcu(). It isn't offered on nohz_full systems: there a moment must do.
+ * Returns when every program that read the old udp_turn has ended: they run under rcu_read_lock(),
+ * and this membarrier command is synchronize_rcu(). It isn't offered on nohz_full systems: there a
+ * moment must do.
  */
 static void wait_for_programs(void)
 {
@@ -183,7 +195,8 @@ static int drain(struct instance *in, int map)
 
 	do {
 		n = BATCH;
-		r = bpf_map_lookup_and_delete_batch(map, first ? NULL : &token, &token, keys, values, &n, NULL);
+		r = bpf_map_lookup_and_delete_batch(map, first ? NULL : &token, &token, keys,
+						    values, &n, NULL);
 		if (r < 0 && r != -ENOENT)
 			return r;
 		first = false;
@@ -201,7 +214,8 @@ int netflow_udp_tick(struct instance *in)
 	struct netflow_udp_key any;
 
 	nf->skel->bss->udp_turn = !turn;
-	/* Only what is added to an entry while that is deleted is lost; one made too late for this turn is read in the next but one. */
+	/* Only what is added to an entry while that is deleted is lost; one made too late for this
+	 * turn is read in the next but one. */
 	if (bpf_map_get_next_key(map, NULL, &any) == -ENOENT)
 		return 0;
 	wait_for_programs();

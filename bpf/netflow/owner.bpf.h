@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Who owns a TCP socket: kept in the socket's own storage, or by its address where the kernel can't do that. */
+/* Who owns a TCP socket: kept in the socket's own storage, or by its address where the kernel can't
+ * do that. */
 #pragma once
 
 #include "bpf/lib/sock.h"
@@ -10,7 +11,8 @@ struct nf_owner {
 	__u64 opened_ns;
 	__u64 cgroup_id;
 	__u64 id;  /* see netflow_conn */
-	__u64 sum; /* of all counters at the last tick: they only grow, so it moves when any of them does */
+	__u64 sum; /* of all counters at the last tick: they only grow, so it moves when any of them
+		      does */
 	__u32 pid;
 	__u8 dir, how; /* enum netflow_dir, netflow_owner */
 	__u8 pad[2];
@@ -24,8 +26,8 @@ struct nf_owner {
 const volatile bool use_hash;
 
 /*
- * F_CLONE: a child inherits the listener's owner before accept() is called, so that no accept hook is
- * needed. The storage goes with its socket: nothing leaks, nothing is evicted.
+ * F_CLONE: a child inherits the listener's owner before accept() is called, so that no accept hook
+ * is needed. The storage goes with its socket: nothing leaks, nothing is evicted.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

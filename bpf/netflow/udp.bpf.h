@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* UDP: datagrams counted at the root of the cgroup2 tree, owners by the cgroup hooks of bind, connect, send and receive. */
+/* UDP: datagrams counted at the root of the cgroup2 tree, owners by the cgroup hooks of bind,
+ * connect, send and receive. */
 #pragma once
 
 /* Kept in the socket's storage. */
@@ -25,7 +26,8 @@ struct {
 
 /*
  * Two, used in turn: the tick turns udp_turn over, waits until no program can hold the old one any
- * more, and empties it; so no datagram is lost between a read and a delete. max_entries: option max_flows.
+ * more, and empties it; so no datagram is lost between a read and a delete. max_entries: option
+ * max_flows.
  */
 struct udp_flow_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -40,7 +42,8 @@ struct udp_flow_map udp_flows_1 SEC(".maps");
 
 volatile __u8 udp_turn;
 
-/* Set before load. plain: where programs of this kind may not read kernel memory; no names, no netns, no explicit binds. */
+/* Set before load. plain: where programs of this kind may not read kernel memory; no names, no
+ * netns, no explicit binds. */
 const volatile bool udp_plain;
 const volatile bool use_udp;
 
@@ -51,15 +54,17 @@ static __always_inline bool addrs_wanted(const __u32 src[4], const __u32 dst[4],
 	return opt_loopback || !(addr_is_loopback(src, family) || addr_is_loopback(dst, family));
 }
 
-/* bind() to a port of one's choice is what a server does; everybody else gets a port from the kernel. */
+/* bind() to a port of one's choice is what a server does; everybody else gets a port from the
+ * kernel. */
 static __always_inline __u8 udp_direction(struct sock *sk)
 {
-	return BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & K_SOCK_BINDPORT_LOCK ?
-		       NETFLOW_DIR_INCOMING :
-		       NETFLOW_DIR_OUTGOING;
+	return BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & K_SOCK_BINDPORT_LOCK
+		       ? NETFLOW_DIR_INCOMING
+		       : NETFLOW_DIR_OUTGOING;
 }
 
-/* The verifier lets a pointer to a struct bpf_sock be stored, and what is read back is a number: it can be read through. */
+/* The verifier lets a pointer to a struct bpf_sock be stored, and what is read back is a number: it
+ * can be read through. */
 static __always_inline void udp_learn(struct nf_udp *u, struct bpf_sock *bsk)
 {
 	struct sock *sk;
@@ -71,8 +76,8 @@ static __always_inline void udp_learn(struct nf_udp *u, struct bpf_sock *bsk)
 }
 
 /*
- * Only a hook in the context of the process may name an owner: a later one in place of an earlier one,
- * so that a socket handed to a child is the child's as soon as that uses it.
+ * Only a hook in the context of the process may name an owner: a later one in place of an earlier
+ * one, so that a socket handed to a child is the child's as soon as that uses it.
  */
 static __always_inline int udp_owner(struct bpf_sock_addr *ctx, enum netflow_owner how)
 {
@@ -159,7 +164,8 @@ struct udp_packet {
 	__u32 payload;
 };
 
-/* Offset of the UDP header behind IPv6 extension headers, or -1. Hop-by-hop, routing, fragment, destination options. */
+/* Offset of the UDP header behind IPv6 extension headers, or -1. Hop-by-hop, routing, fragment,
+ * destination options. */
 static __always_inline int ipv6_udp_offset(struct __sk_buff *skb, __u8 next)
 {
 	int off = 40;
@@ -212,9 +218,11 @@ static __always_inline bool udp_parse(struct __sk_buff *skb, bool out, struct ud
 }
 
 /* turn: read once a datagram, so that a flow is made and found in the same map. */
-static __always_inline struct netflow_udp_flow *udp_flow_find(__u8 turn, const struct netflow_udp_key *key)
+static __always_inline struct netflow_udp_flow *udp_flow_find(__u8 turn,
+							      const struct netflow_udp_key *key)
 {
-	return turn ? bpf_map_lookup_elem(&udp_flows_1, key) : bpf_map_lookup_elem(&udp_flows_0, key);
+	return turn ? bpf_map_lookup_elem(&udp_flows_1, key)
+		    : bpf_map_lookup_elem(&udp_flows_0, key);
 }
 
 static __always_inline struct netflow_udp_flow *udp_flow_make(const struct netflow_udp_key *key,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A known number of TCP connections with a known number of bytes each way, in the ways that programs do it. */
+/* A known number of TCP connections with a known number of bytes each way, in the ways that
+ * programs do it. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <liburing.h>
@@ -20,9 +21,12 @@
 static const char usage[] =
 	"tcpload server MODE ADDR PORT N UP DOWN STEP   MODE: plain, fork, sendfile, uring, push\n"
 	"tcpload client MODE ADDR PORT N UP DOWN STEP   MODE: plain, hold\n"
-	"Connection i carries UP + i*STEP bytes to the server and DOWN + i*STEP back (push: UP none).\n"
-	"The server says 'ready', and 'owner PID' for each process that serves; the client 'owner PID'.\n"
-	"hold: sends 1000 bytes on each connection, says 'open', and goes on after a line on stdin.\n";
+	"Connection i carries UP + i*STEP bytes to the server and DOWN + i*STEP back (push: UP "
+	"none).\n"
+	"The server says 'ready', and 'owner PID' for each process that serves; the client 'owner "
+	"PID'.\n"
+	"hold: sends 1000 bytes on each connection, says 'open', and goes on after a line on "
+	"stdin.\n";
 
 struct load {
 	const char *mode;
@@ -75,7 +79,8 @@ static void take(const struct load *l, int fd, long len)
 {
 	while (len > 0) {
 		size_t want = len < CHUNK ? (size_t)len : CHUNK;
-		ssize_t n = strcmp(l->mode, "uring") == 0 ? uring_io(fd, false, want) : recv(fd, buf, want, 0);
+		ssize_t n = strcmp(l->mode, "uring") == 0 ? uring_io(fd, false, want)
+							  : recv(fd, buf, want, 0);
 
 		if (n < 0)
 			die("recv");
@@ -99,9 +104,9 @@ static void give(const struct load *l, int fd, long len)
 	}
 	while (len > 0) {
 		size_t want = len < CHUNK ? (size_t)len : CHUNK;
-		ssize_t n = file ? sendfile(fd, mem, NULL, want) :
-			    uring ? uring_io(fd, true, want) :
-				    send(fd, buf, want, MSG_NOSIGNAL);
+		ssize_t n = file    ? sendfile(fd, mem, NULL, want)
+			    : uring ? uring_io(fd, true, want)
+				    : send(fd, buf, want, MSG_NOSIGNAL);
 
 		if (n < 0)
 			die("send");
@@ -124,14 +129,16 @@ static void serve_one(const struct load *l, int fd, long i)
 		give(l, fd, l->down + i * l->step);
 		take_eof(fd);
 	} else {
-		give(l, fd, l->down + i * l->step); /* never reads: its owner shows when it closes */
+		give(l, fd,
+		     l->down + i * l->step); /* never reads: its owner shows when it closes */
 	}
 	close(fd);
 }
 
 static int server(const struct load *l)
 {
-	int s = socket(l->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, status, failed = 0;
+	int s = socket(l->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, status,
+	    failed = 0;
 
 	if (s < 0 || setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
 	    bind(s, (const struct sockaddr *)&l->addr, l->len) < 0 || listen(s, 128) < 0)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A known number of UDP exchanges with known sizes, connected and unconnected, one by one and by sendmmsg. */
+/* A known number of UDP exchanges with known sizes, connected and unconnected, one by one and by
+ * sendmmsg. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -16,9 +17,11 @@
 #define MOST 64
 
 static const char usage[] =
-	"udpload server MODE ADDR PORT N SIZE   MODE: plain, read (recv without address, no answers)\n"
+	"udpload server MODE ADDR PORT N SIZE   MODE: plain, read (recv without address, no "
+	"answers)\n"
 	"udpload client MODE ADDR PORT N SIZE   MODE: connected, unconnected, mmsg, gso, hold\n"
-	"Exchange i: SIZE+i bytes to the server, 2*(SIZE+i) back. gso: N segments of SIZE bytes in one call, no answers.\n"
+	"Exchange i: SIZE+i bytes to the server, 2*(SIZE+i) back. gso: N segments of SIZE bytes in "
+	"one call, no answers.\n"
 	"hold: says 'open' with its socket made, and goes on (connected) after a line on stdin.\n";
 
 static char buf[65536];
@@ -64,7 +67,8 @@ static int server(const char *mode, const struct sockaddr_storage *ss, socklen_t
 			continue;
 		}
 		got = recvfrom(s, buf, sizeof(buf), 0, (struct sockaddr *)&from, &flen);
-		if (got < 0 || sendto(s, buf, (size_t)got * 2, 0, (struct sockaddr *)&from, flen) < 0)
+		if (got < 0 ||
+		    sendto(s, buf, (size_t)got * 2, 0, (struct sockaddr *)&from, flen) < 0)
 			die("answer");
 	}
 	return 0;
@@ -96,7 +100,8 @@ static void mmsg(int s, const struct sockaddr_storage *ss, socklen_t len, long n
 		answer(s);
 }
 
-static int client(const char *mode, const struct sockaddr_storage *ss, socklen_t len, long n, long size)
+static int client(const char *mode, const struct sockaddr_storage *ss, socklen_t len, long n,
+		  long size)
 {
 	int s = socket(ss->ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0), seg = (int)size;
 	const struct sockaddr *to = (const struct sockaddr *)ss;
@@ -118,7 +123,8 @@ static int client(const char *mode, const struct sockaddr_storage *ss, socklen_t
 		return 0;
 	}
 	if (strcmp(mode, "gso") == 0) {
-		if (connect(s, to, len) < 0 || setsockopt(s, IPPROTO_UDP, UDP_SEGMENT, &seg, sizeof(seg)) < 0)
+		if (connect(s, to, len) < 0 ||
+		    setsockopt(s, IPPROTO_UDP, UDP_SEGMENT, &seg, sizeof(seg)) < 0)
 			die("UDP_SEGMENT");
 		if (send(s, buf, (size_t)(n * size), 0) != n * size)
 			die("send");
@@ -127,8 +133,9 @@ static int client(const char *mode, const struct sockaddr_storage *ss, socklen_t
 	if (strcmp(mode, "connected") == 0 && connect(s, to, len) < 0)
 		die("connect");
 	for (long i = 0; i < n; i++) {
-		ssize_t r = strcmp(mode, "unconnected") == 0 ? sendto(s, buf, (size_t)(size + i), 0, to, len) :
-							       send(s, buf, (size_t)(size + i), 0);
+		ssize_t r = strcmp(mode, "unconnected") == 0
+				    ? sendto(s, buf, (size_t)(size + i), 0, to, len)
+				    : send(s, buf, (size_t)(size + i), 0);
 
 		if (r < 0)
 			die("send");

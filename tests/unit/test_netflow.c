@@ -16,8 +16,12 @@
 
 static struct flow_key key_of(uint32_t n)
 {
-	return (struct flow_key){
-		.src = {0x0100000a}, .dst = {n * 2654435761u}, .sport = 80, .dport = (uint16_t)n, .pid = n, .family = 4};
+	return (struct flow_key){.src = {0x0100000a},
+				 .dst = {n * 2654435761u},
+				 .sport = 80,
+				 .dport = (uint16_t)n,
+				 .pid = n,
+				 .family = 4};
 }
 
 static void flows_found_again(void **state)
@@ -40,7 +44,8 @@ static void flows_found_again(void **state)
 	for (uint32_t i = 0; i < f.n; i++) {
 		struct flow_key k = key_of(i);
 
-		assert_memory_equal(&f.all[i].key, &k, sizeof(k)); /* in the order of their first sight */
+		assert_memory_equal(&f.all[i].key, &k,
+				    sizeof(k)); /* in the order of their first sight */
 		assert_int_equal(f.all[i].rx, 3ull * i);
 		assert_int_equal(f.all[i].established, 3);
 	}
