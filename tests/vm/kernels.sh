@@ -29,8 +29,9 @@ for f in bin/ringsided bin/ringside tests/governor_probe tests/tcpload; do
 	cp "$build/$f" "$work/files/test/bin/"
 done
 # What a plugin watches must be there.
-mkdir -p "$work/files/usr/bin"
-cp /bin/bash "$work/files/usr/bin/"
+mkdir -p "$work/files/bin" "$work/files/usr/bin"
+cp /bin/bash "$work/files/bin/"
+ln -s /bin/bash "$work/files/usr/bin/bash"
 cp tests/vm/lib/guest.sh "$work/files/test/"
 vm_pack "$work/files" "$work/archive"
 

@@ -52,9 +52,12 @@ vm_pack() { # DIR ARCHIVE: DIR/test becomes /test
 }
 
 # Emulation by default: a /dev/kvm that opens isn't yet one that works (nested hosts fail inside the guest).
-vm_accel() {
+vm_accel() { # KERNEL
 	if [ "${RINGSIDE_VM_ACCEL:-tcg}" = kvm ]; then
 		echo "-accel kvm -cpu host"
+	elif [ "$1" = newest ]; then
+		# Without cmpxchg16b the kernel can't give socket storage to a tracing program (kmalloc_nolock()).
+		echo "-accel tcg -cpu max"
 	else
 		# cmpxchg16b of qemu 7.2's emulation crashes 6.12 guests at random.
 		echo "-accel tcg -cpu max,-cx16"
@@ -68,7 +71,7 @@ vm_run() { # KERNEL ARCHIVE WORK SECONDS
 	vm_base "$kernel"
 	cat "$vm_cache/$kernel/base.cpio" "$2" >"$work/initrd"
 	# shellcheck disable=SC2046
-	timeout --kill-after=5 "$4" qemu-system-x86_64 $(vm_accel) -smp 1 -m 1024 -nodefaults -no-user-config \
+	timeout --kill-after=5 "$4" qemu-system-x86_64 $(vm_accel "$kernel") -smp 1 -m 1024 -nodefaults -no-user-config \
 		-display none -no-reboot -kernel "$(vm_image "$kernel")" -initrd "$work/initrd" \
 		-append "console=ttyS0 quiet panic=-1 mitigations=off" -serial "file:$work/console" -serial "file:$work/raw" \
 		2>"$work/qemu" </dev/null
