@@ -73,19 +73,6 @@ typedef struct {
 	unsigned int val;
 } kuid_t;
 
-struct cred {
-	kuid_t uid;
-};
-
-struct pid_namespace {
-	struct ns_common ns;
-};
-
-struct nsproxy {
-	struct net *net_ns;
-	struct pid_namespace *pid_ns_for_children;
-};
-
 /* Control groups: the id that userspace knows is the one of the node in kernfs. */
 struct kernfs_node {
 	u64 id;
@@ -118,15 +105,12 @@ struct task_struct {
 	int tgid;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
-	const struct cred *cred;
 	char comm[16];
-	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	struct mm_struct *mm;
 	kuid_t loginuid;
 	unsigned int sessionid;
 	struct css_set *cgroups;
-	u64 start_time;
 };
 
 /* Files. */
@@ -175,7 +159,6 @@ struct sock {
 	struct sock_common __sk_common;
 	u8 sk_userlocks : 4;
 	u16 sk_protocol;
-	int sk_err;
 	struct socket *sk_socket;
 };
 
