@@ -78,7 +78,7 @@ static int connect_unix(const char *path, struct err *err)
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return err_set(err, -EINVAL, "socket path '%s' is longer than %zu bytes", path,
 			       sizeof(addr.sun_path) - 1);
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, strlen(path) + 1);
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		if (errno == EACCES)
 			return err_set(err, -EACCES, "no right to use '%s': be root or a member of its group", path);

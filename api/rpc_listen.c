@@ -71,7 +71,7 @@ static int open_socket(struct rpc *rpc, const char *path, struct err *err)
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return err_set(err, -EINVAL, "socket path '%s' is longer than %zu bytes", path,
 			       sizeof(addr.sun_path) - 1);
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, strlen(path) + 1);
 	r = stale_check(&addr, err);
 	if (r < 0)
 		return r;

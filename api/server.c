@@ -274,14 +274,15 @@ static void run_change(struct rpc_task *task)
 
 static void post_change(struct api_server *s, const char *name, bool serving)
 {
-	struct change_task *c = calloc(1, sizeof(*c) + strlen(name) + 1);
+	size_t len = strlen(name) + 1;
+	struct change_task *c = calloc(1, sizeof(*c) + len);
 
 	if (!c) {
 		log_warn("no memory to tell watchers of a change, ignoring");
 		return;
 	}
 	*c = (struct change_task){.task.run = run_change, .s = s, .serving = serving};
-	strcpy(c->name, name);
+	memcpy(c->name, name, len);
 	if (rpc_post(s->rpc, &c->task) < 0)
 		free(c); /* before the start or after the end: nobody watches */
 }

@@ -131,7 +131,7 @@ static int lookup(struct health_watch *h)
 	if (!job)
 		return -ENOMEM;
 	*job = (struct health_job){.pool_job.run = lookup_run, .task.run = lookup_done, .s = h->w.s};
-	strcpy(job->service, h->service);
+	memcpy(job->service, h->service, sizeof(job->service));
 	job->call = rpc_call_ref(h->w.call);
 	r = pool_submit(h->w.s->unary, &job->pool_job);
 	if (r < 0) {
@@ -157,7 +157,7 @@ void health_watch(struct rpc_call *call, const ProtobufCMessage *request)
 		rpc_finish(call, RPC_RESOURCE_EXHAUSTED, "no memory for a watcher");
 		return;
 	}
-	strcpy(h->service, q->service);
+	memcpy(h->service, q->service, strlen(q->service) + 1);
 	h->sent = STATUS(UNKNOWN);
 	watcher_add(s, &h->w, &s->health_watchers, call);
 	rpc_call_set_state(call, h);

@@ -2,6 +2,7 @@
 /* WatchPlugins and WatchGovernor: each watcher is sent the newest state, so a slow one skips steps but never lags. */
 #define LOG_MODULE "api"
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/convert.h"
@@ -196,7 +197,7 @@ static struct entry *find_entry(struct state_feed *f, const char *name)
 			return &f->entries[i];
 	if (f->nentries == MAX_PLUGINS)
 		return NULL;
-	strcpy(f->entries[f->nentries].name, name);
+	snprintf(f->entries[f->nentries].name, sizeof(f->entries[0].name), "%s", name);
 	return &f->entries[f->nentries++];
 }
 

@@ -103,10 +103,11 @@ static int check(const Ringside__V1__WatchRowsRequest *q, struct err *err)
 static int parse_cursor(struct row_watch *rw, const char *text, struct err *err)
 {
 	char copy[WATCH_CURSOR_MAX], *save = NULL;
+	size_t len = strlen(text);
 
-	if (strlen(text) >= sizeof(copy))
+	if (len >= sizeof(copy))
 		return err_set(err, -EINVAL, "cursor has more than %d bytes", WATCH_CURSOR_MAX - 1);
-	strcpy(copy, text);
+	memcpy(copy, text, len + 1);
 	for (char *part = strtok_r(copy, ",", &save); part; part = strtok_r(NULL, ",", &save)) {
 		char *colon = strchr(part, ':'), *end = NULL;
 		struct watch_table *t = NULL;

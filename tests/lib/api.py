@@ -169,7 +169,8 @@ class Fake:
             cmd += ["--socket", self.socket]
         cmd += ["--rate", str(rate)] + [str(a) for a in args]
         environment = dict(os.environ, **(env or {}))
-        environment.setdefault("ASAN_OPTIONS", "detect_leaks=1:quarantine_size_mb=8")
+        # The default quarantine of 256 MiB would be all that a memory check sees.
+        environment["ASAN_OPTIONS"] = environment.get("ASAN_OPTIONS", "detect_leaks=1") + ":quarantine_size_mb=8"
         self.err = open(os.path.join(self.dir, "stderr"), "w+")
         self.p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=self.err, text=True, close_fds="--fd" not in args,
                                   preexec_fn=preexec, env=environment)
