@@ -101,7 +101,7 @@ static void library(void **state)
 
 static void refused(void **state)
 {
-	static const char *const texts[] = {"", "\x7f", "\x7f" "ELF", "#!/bin/sh\n", "!<arch>\n"};
+	static const char *const texts[] = {"", "\x7f", "\177ELF", "#!/bin/sh\n", "!<arch>\n"};
 	struct exe *x = NULL;
 	struct err e = {};
 
