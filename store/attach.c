@@ -46,7 +46,8 @@ static void put_attach(struct buf *sql, const struct segment_file *f)
 }
 
 /* The view of one table over the sealed segments, or over all. */
-static int put_view(struct buf *sql, const struct attached *a, const struct table *t, bool live, struct err *err)
+static int put_view(struct buf *sql, const struct attached *a, const struct table *t, bool live,
+		    struct err *err)
 {
 	struct schema_arm arms[SCHEMA_MAX_SEGMENTS];
 	size_t n = 0;
@@ -60,7 +61,8 @@ static int put_view(struct buf *sql, const struct attached *a, const struct tabl
 		r = schema_read_table(a->db, a->files[i].schema, t, &info, err);
 		if (r < 0)
 			return r;
-		arms[n++] = (struct schema_arm){.schema = a->files[i].schema, .columns = info.columns};
+		arms[n++] =
+			(struct schema_arm){.schema = a->files[i].schema, .columns = info.columns};
 	}
 	schema_view_sql(sql, t, arms, n, NULL);
 	buf_puts(sql, ";\n");
@@ -68,8 +70,8 @@ static int put_view(struct buf *sql, const struct attached *a, const struct tabl
 }
 
 /* By a file of its own and rename: a shell that starts now sees the old or the new one. */
-static int replace_file(const char *dir, const char *name, const struct buf *text, mode_t mode, gid_t gid,
-			struct err *err)
+static int replace_file(const char *dir, const char *name, const struct buf *text, mode_t mode,
+			gid_t gid, struct err *err)
 {
 	_cleanup_close_ int fd = -1;
 	char path[256], tmp[264];
@@ -94,7 +96,8 @@ static int replace_file(const char *dir, const char *name, const struct buf *tex
 		}
 		done += (size_t)n;
 	}
-	if ((fchown(fd, (uid_t)-1, gid) < 0 && errno != EPERM) || fchmod(fd, mode) < 0 || rename(tmp, path) < 0) {
+	if ((fchown(fd, (uid_t)-1, gid) < 0 && errno != EPERM) || fchmod(fd, mode) < 0 ||
+	    rename(tmp, path) < 0) {
 		r = err_set(err, -errno, "cannot put '%s' in place: %m", path);
 		unlink(tmp);
 		return r;
@@ -107,7 +110,8 @@ static void attach_all(struct attached *a)
 	unsigned int kept = 0;
 
 	for (unsigned int i = 0; i < a->n; i++) {
-		/* Evicted a moment ago, or of a newer version: the others are worth reading all the same. */
+		/* Evicted a moment ago, or of a newer version: the others are worth reading all the
+		 * same. */
 		if (schema_attach(a->db, &a->files[i], NULL) < 0)
 			continue;
 		a->files[kept++] = a->files[i];
@@ -115,13 +119,15 @@ static void attach_all(struct attached *a)
 	a->n = kept;
 }
 
-static int write_both(const struct attached *a, const char *dir, gid_t gid, const struct table *const *tables,
-		      unsigned int ntables, struct err *err)
+static int write_both(const struct attached *a, const char *dir, gid_t gid,
+		      const struct table *const *tables, unsigned int ntables, struct err *err)
 {
 	_cleanup_buf_ struct buf sealed = {}, live = {};
 	int r;
 
-	buf_printf(&sealed, "-- Made by ringsided at each change of the ring; for: sqlite3 -init '%s/attach.sql' :memory:\n",
+	buf_printf(&sealed,
+		   "-- Made by ringsided at each change of the ring; for: sqlite3 -init "
+		   "'%s/attach.sql' :memory:\n",
 		   dir);
 	buf_puts(&live, "-- The segment that is being written: root only. Read by attach.sql.\n");
 	for (unsigned int i = 0; i < a->n; i++)
@@ -135,7 +141,8 @@ static int write_both(const struct attached *a, const char *dir, gid_t gid, cons
 		if (r < 0)
 			return r;
 	}
-	buf_puts(&sealed, "-- Not readable for you: then the views end with the newest sealed segment.\n.read ");
+	buf_puts(&sealed, "-- Not readable for you: then the views end with the newest sealed "
+			  "segment.\n.read ");
 	put_quoted(&sealed, dir);
 	sealed.len--; /* the quote that closes comes behind the name */
 	buf_puts(&sealed, "/attach-live.sql'\n");
@@ -145,8 +152,8 @@ static int write_both(const struct attached *a, const char *dir, gid_t gid, cons
 	return r < 0 ? r : replace_file(dir, "attach.sql", &sealed, 0440, gid, err);
 }
 
-int attach_write(const char *dir, gid_t gid, const struct table *const *tables, unsigned int ntables,
-		 struct err *err)
+int attach_write(const char *dir, gid_t gid, const struct table *const *tables,
+		 unsigned int ntables, struct err *err)
 {
 	struct attached a = {};
 	int r = schema_list(dir, a.files, SCHEMA_MAX_SEGMENTS, err);
@@ -155,7 +162,8 @@ int attach_write(const char *dir, gid_t gid, const struct table *const *tables, 
 		return r;
 	a.n = (unsigned int)r;
 	if (sqlite3_open_v2(":memory:", &a.db,
-			    SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_MEMORY,
+			    SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX |
+				    SQLITE_OPEN_MEMORY,
 			    NULL) != SQLITE_OK) {
 		sqlite3_close(a.db);
 		return err_set(err, -ENOMEM, "cannot open SQLite in memory for attach.sql");

@@ -14,7 +14,8 @@
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
-	/* The odd constant of splitmix64; folding the high half back keeps low bits good for the mask. */
+	/* The odd constant of splitmix64; folding the high half back keeps low bits good for the
+	 * mask. */
 	__uint128_t m = (__uint128_t)(h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
 
 	return (uint64_t)m ^ (uint64_t)(m >> 64);
@@ -98,7 +99,8 @@ static int grow(void **p, uint32_t *cap, uint32_t need, uint32_t first, size_t s
 	return 0;
 }
 
-static int dict_add(struct dict *d, enum dict_kind kind, const void *key, uint32_t len, uint32_t hash, uint32_t id)
+static int dict_add(struct dict *d, enum dict_kind kind, const void *key, uint32_t len,
+		    uint32_t hash, uint32_t id)
 {
 	if (d->nkeys == DICT_MAX_STRINGS || len > DICT_MAX_LEN || d->nbytes + len > DICT_MAX_BYTES)
 		return -ENOSPC;
@@ -109,7 +111,8 @@ static int dict_add(struct dict *d, enum dict_kind kind, const void *key, uint32
 		return -ENOMEM;
 	if (len)
 		memcpy(d->bytes + d->nbytes, key, len);
-	d->keys[d->nkeys++] = (struct dict_key){.id = id, .off = d->nbytes, .len = (uint8_t)len, .kind = kind};
+	d->keys[d->nkeys++] =
+		(struct dict_key){.id = id, .off = d->nbytes, .len = (uint8_t)len, .kind = kind};
 	d->nbytes += len;
 	slot_put(d->slots, d->slots_cap, hash, d->nkeys);
 	return 0;
@@ -128,7 +131,8 @@ static uint32_t dict_id(struct dict *d, enum dict_kind kind, const void *key, ui
 		if (slot->hash != hash)
 			continue;
 		k = &d->keys[slot->key - 1];
-		if (k->len == len && k->kind == kind && (!len || !memcmp(d->bytes + k->off, key, len)))
+		if (k->len == len && k->kind == kind &&
+		    (!len || !memcmp(d->bytes + k->off, key, len)))
 			return k->id;
 	}
 	if (dict_add(d, kind, key, len, hash, d->last_id + 1) < 0) {
@@ -147,7 +151,8 @@ uint32_t dict_text(struct dict *d, const char *s, uint32_t len)
 
 uint32_t dict_ip(struct dict *d, const struct ip_addr *ip)
 {
-	return ip->family == 4 ? dict_id(d, DICT_IP4, ip->addr, 4) : dict_id(d, DICT_IP6, ip->addr, 16);
+	return ip->family == 4 ? dict_id(d, DICT_IP4, ip->addr, 4)
+			       : dict_id(d, DICT_IP6, ip->addr, 16);
 }
 
 int dict_load(struct dict *d, uint32_t id, const char *s, uint32_t len)
@@ -181,7 +186,8 @@ int dict_load(struct dict *d, uint32_t id, const char *s, uint32_t len)
 	return 0;
 }
 
-const char *dict_key_text(const struct dict *d, uint32_t idx, char *scratch, uint32_t cap, uint32_t *ret_len)
+const char *dict_key_text(const struct dict *d, uint32_t idx, char *scratch, uint32_t cap,
+			  uint32_t *ret_len)
 {
 	const struct dict_key *k = &d->keys[idx];
 	const char *s = d->bytes + k->off;

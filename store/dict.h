@@ -7,7 +7,8 @@
 
 #include "bpf/table.h"
 
-/* More distinct values than that in one segment: they aren't worth a dictionary, cells hold them inline. */
+/* More distinct values than that in one segment: they aren't worth a dictionary, cells hold them
+ * inline. */
 #define DICT_MAX_STRINGS 65536u
 /* A longer text would take the room of many. */
 #define DICT_MAX_LEN 255u
@@ -38,7 +39,7 @@ struct dict {
 	char *bytes;
 	uint32_t nkeys, keys_cap, slots_cap; /* slots_cap: a power of two, at least twice nkeys */
 	uint32_t nbytes, bytes_cap;
-	uint32_t saved;      /* keys[0..saved) are in the segment's table */
+	uint32_t saved; /* keys[0..saved) are in the segment's table */
 	uint32_t last_id;
 	uint64_t seed;       /* peers choose addresses and names: they must not choose collisions */
 	uint64_t generation; /* of ids: changes with each dict_reset, for caches above it */
@@ -51,7 +52,8 @@ void dict_reset(struct dict *d);
 /* The id (from 1 on), new or known; 0 when there's no room: the cell holds the text itself. */
 uint32_t dict_text(struct dict *d, const char *s, uint32_t len);
 uint32_t dict_ip(struct dict *d, const struct ip_addr *ip);
-/* Puts back a row of the strings table; an address text becomes an address key. -ENOSPC, -ENOMEM. */
+/* Puts back a row of the strings table; an address text becomes an address key. */
 int dict_load(struct dict *d, uint32_t id, const char *s, uint32_t len);
 /* Text of keys[idx]; scratch holds addresses and cleaned bytes. */
-const char *dict_key_text(const struct dict *d, uint32_t idx, char *scratch, uint32_t cap, uint32_t *ret_len);
+const char *dict_key_text(const struct dict *d, uint32_t idx, char *scratch, uint32_t cap,
+			  uint32_t *ret_len);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What a start finds in the directory: segments to go on with, damaged ones to put aside, leftovers. */
+/* What a start finds in the directory: segments to go on with, damaged ones to put aside,
+ * leftovers. */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -23,7 +24,8 @@ static void quarantine_move(const struct ring *r, const char *path)
 
 	for (size_t i = 0; i < ARRAY_SIZE(tails); i++) {
 		snprintf(from, sizeof(from), "%s%s", path, tails[i]);
-		snprintf(to, sizeof(to), "%s/quarantine/%" PRIu64 "-%s%s", r->store->dir, seconds, base, tails[i]);
+		snprintf(to, sizeof(to), "%s/quarantine/%" PRIu64 "-%s%s", r->store->dir, seconds,
+			 base, tails[i]);
 		if (rename(from, to) < 0 && errno != ENOENT)
 			unlink(from); /* it must not be taken for a segment again */
 	}
@@ -92,12 +94,15 @@ static void found_table(void *arg, const char *name, uint64_t ts_max)
 }
 
 /* Newer than this daemon, or not to be read now: kept, and evicted in its turn. */
-static void recover_skip(struct store *s, struct ring_entry *e, const char *path, int version, const char *why)
+static void recover_skip(struct store *s, struct ring_entry *e, const char *path, int version,
+			 const char *why)
 {
 	if (version > SCHEMA_VERSION) {
 		e->state = ENTRY_FOREIGN;
-		store_event(s, "newer_segment", "segment '%s' was written by a newer version (%d, this one knows %d), "
-			    "skipping", path, version, SCHEMA_VERSION);
+		store_event(s, "newer_segment",
+			    "segment '%s' was written by a newer version (%d, this one knows %d), "
+			    "skipping",
+			    path, version, SCHEMA_VERSION);
 	} else {
 		store_event(s, "unreadable", "cannot read segment '%s': %s, skipping", path, why);
 	}

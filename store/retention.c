@@ -27,7 +27,8 @@ const char *retention_rotate(const struct ring_limits *limits, const struct rete
 	uint64_t budget = retention_budget(st->max_bytes, st->files);
 
 	if (!st->live_rows)
-		return NULL; /* nothing would be won: an empty segment holds nothing that could go */
+		return NULL; /* nothing would be won: an empty segment holds nothing that could go
+			      */
 	/* An eighth is left for the transaction to come. */
 	if (st->live_bytes >= budget - budget / 8)
 		return "bytes";

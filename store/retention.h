@@ -7,17 +7,18 @@
 
 #include "store/store.h"
 
-/* Below that a segment is mostly empty pages and WAL; a ring needs that much for each of its files. */
+/* Below that a segment is mostly empty pages and WAL; a ring needs that much for each file. */
 #define RETENTION_SEGMENT_MIN (512u << 10)
 
 struct retention_state {
 	uint64_t now_ns;
-	unsigned int files;       /* that the ring may have, the live one included */
-	uint64_t max_bytes;       /* retention_max_bytes() */
-	unsigned int segments;    /* that it has */
-	uint64_t bytes, rows;     /* of all segments; bytes with everything else that the ring keeps on disk */
+	unsigned int files;    /* that the ring may have, the live one included */
+	uint64_t max_bytes;    /* retention_max_bytes() */
+	unsigned int segments; /* that it has */
+	uint64_t rows;         /* of all segments */
+	uint64_t bytes;        /* of all segments and everything else that the ring keeps on disk */
 	uint64_t live_bytes, live_rows, live_ts_min;
-	uint64_t oldest_ts_max;   /* of the oldest sealed segment; 0: it has no rows */
+	uint64_t oldest_ts_max; /* of the oldest sealed segment; 0: it has no rows */
 };
 
 /* What the ring may use now: its limit, or less when the file system has less above the reserve. */

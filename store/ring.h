@@ -21,10 +21,11 @@
 #define RING_ENTRIES_MAX 64
 /* Rows that one transaction holds at least before it's committed for their number. */
 #define RING_COMMIT_ROWS 1000
-/* Batches that wait for a transaction at most: bounds what a commit has to walk when batches are tiny. */
+/* Batches that wait for a transaction at most: bounds what a commit has to walk when batches are
+ * tiny. */
 #define RING_PENDING_MAX 1024
 #define STORE_EVENTS_MAX 32
-#define QUARANTINE_KEEP 2
+#define QUARANTINE_KEEP	 2
 
 enum entry_state {
 	ENTRY_LIVE,
@@ -37,9 +38,9 @@ enum entry_state {
 struct ring_entry {
 	uint64_t number;
 	enum entry_state state;
-	bool check;           /* unclean stop: quick_check it */
-	sqlite3 *db;          /* SEALING: the connection that wrote it, for the sealer */
-	uint64_t retry_ns;    /* SEALING: not before */
+	bool check;        /* unclean stop: quick_check it */
+	sqlite3 *db;       /* SEALING: the connection that wrote it, for the sealer */
+	uint64_t retry_ns; /* SEALING: not before */
 	uint64_t rows, ts_min, ts_max, bytes;
 	char path[256];
 };
@@ -56,11 +57,11 @@ struct ring {
 	struct ring_entry entries[RING_ENTRIES_MAX]; /* oldest first */
 	unsigned int nentries;
 	uint64_t next_number;
-	bool ahead;                /* "<ring>.next" is ready */
+	bool ahead; /* "<ring>.next" is ready */
 	uint64_t ahead_bytes, ahead_retry_ns;
-	uint64_t damaged;          /* number of the live segment that the sealer found damaged; 0: none */
-	uint64_t done;             /* batches committed or given up */
-	uint64_t lost_upto;        /* done right behind the last batch given up */
+	uint64_t damaged;   /* number of the live segment that the sealer found damaged; 0: none */
+	uint64_t done;      /* batches committed or given up */
+	uint64_t lost_upto; /* done right behind the last batch given up */
 	struct store_stats stats;
 
 	/* The store thread's. */
@@ -69,10 +70,10 @@ struct ring {
 	struct batch *pending[RING_PENDING_MAX];
 	unsigned int npending;
 	uint64_t pending_rows, pending_since_ns;
-	uint64_t retry_ns;         /* CLOCK_MONOTONIC; after a failure: no attempt before */
-	uint64_t reserve_ns;       /* the last eviction for the file system's sake */
-	uint64_t failed_since_ns;  /* CLOCK_REALTIME; 0: fine */
-	uint64_t failed_rows;      /* lost since then */
+	uint64_t retry_ns;        /* CLOCK_MONOTONIC; after a failure: no attempt before */
+	uint64_t reserve_ns;      /* the last eviction for the file system's sake */
+	uint64_t failed_since_ns; /* CLOCK_REALTIME; 0: fine */
+	uint64_t failed_rows;     /* lost since then */
 	struct segment_tables tables;
 	struct store_table *table_list[STORE_TABLES_MAX];
 };
@@ -119,7 +120,8 @@ struct store {
 	bool sealer_started;
 	atomic_bool sealer_stop;
 	bool attach_stale;
-	sqlite3 *grave[SCHEMA_MAX_SEGMENTS]; /* connections to files that are gone, for the sealer to close */
+	/* Connections to files that are gone, for the sealer to close. */
+	sqlite3 *grave[SCHEMA_MAX_SEGMENTS];
 	unsigned int ngrave;
 
 	struct ring rings[RING_X_MAX];
@@ -128,20 +130,37 @@ struct store {
 /* To be told by the store thread when it next can. Any thread, without the lock. */
 void store_event(struct store *s, const char *event, const char *fmt, ...) _printf_(3, 4);
 
-/* ring.c; the store thread, without the lock unless said */
+/* commit.c; the store thread, without the lock */
 int ring_start(struct ring *r, struct err *err);
 void ring_add_pending(struct ring *r, struct batch *b);
 /* Commits what is pending, mending what can be mended; what can't be stored is counted as lost. */
 void ring_commit(struct ring *r);
+void ring_stop(struct ring *r);
+
+/* ring.c; the store thread, without the lock unless said */
+
 /* Once a second and after each commit: rotates and evicts as the limits say. */
 void ring_maintain(struct ring *r);
-void ring_stop(struct ring *r);
+void ring_evict_by_limits(struct ring *r);
+/* For a write that found the disk full: a flow segment goes first, whoever needs the room. False:
+ * there's none left. */
+bool ring_free_space(struct ring *r);
+/* From now on in a new file. On failure the old one stays live, unless the new one couldn't even be
+ * opened. */
+int ring_rotate(struct ring *r, char *why, size_t cap);
+void ring_quarantine_live(struct ring *r, const char *why);
+/* Brings the live entry up to date and tells what retention needs to know. */
+void ring_state(struct ring *r, struct retention_state *st, struct ring_limits *limits);
+uint64_t ring_fs_avail(const struct store *s);
 /* Under the lock. */
 uint64_t ring_bytes(const struct ring *r);
 void ring_remove_entry(struct ring *r, unsigned int idx);
 struct ring_entry *ring_find_entry(struct ring *r, uint64_t number);
 void ring_path(const struct ring *r, char *dst, size_t cap, uint64_t number);
 void ring_ahead_path(const struct ring *r, char *dst, size_t cap);
+
+/* writer.c: the store thread's function */
+void *store_run(void *arg);
 
 /* recover.c */
 int store_recover(struct store *s, struct err *err);
@@ -156,5 +175,5 @@ void sealer_poke(struct store *s);
 void sealer_finish(struct store *s);
 
 /* attach.c: attach.sql and attach-live.sql for stock sqlite3 shells. */
-int attach_write(const char *dir, gid_t gid, const struct table *const *tables, unsigned int ntables,
-		 struct err *err);
+int attach_write(const char *dir, gid_t gid, const struct table *const *tables,
+		 unsigned int ntables, struct err *err);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The virtual tables: rows of one batch with dictionary ids, and the dictionary's new strings. */
+/* The virtual table of rows: one batch, with ids of the dictionary. */
 #include "store/rows.h"
 
 #include <assert.h>
@@ -48,9 +48,10 @@ struct rows_plan {
 static enum cell cell_of(const struct field *f)
 {
 	static const enum cell plain[] = {
-		[REPR_U8] = CELL_U8,       [REPR_U16] = CELL_U16, [REPR_U32] = CELL_U32, [REPR_U64] = CELL_U64,
-		[REPR_I32] = CELL_I32,     [REPR_I64] = CELL_I64, [REPR_F64] = CELL_F64, [REPR_CHARS] = CELL_CHARS,
-		[REPR_STR] = CELL_STR,     [REPR_IP] = CELL_IP,   [REPR_ENUM] = CELL_ENUM,
+		[REPR_U8] = CELL_U8,   [REPR_U16] = CELL_U16,	  [REPR_U32] = CELL_U32,
+		[REPR_U64] = CELL_U64, [REPR_I32] = CELL_I32,	  [REPR_I64] = CELL_I64,
+		[REPR_F64] = CELL_F64, [REPR_CHARS] = CELL_CHARS, [REPR_STR] = CELL_STR,
+		[REPR_IP] = CELL_IP,   [REPR_ENUM] = CELL_ENUM,
 	};
 	static_assert(ARRAY_SIZE(plain) == REPR_X_MAX, "a cell for every representation");
 
@@ -71,8 +72,8 @@ int rows_plan_new(struct rows_plan **ret, const struct table *t, struct err *err
 	if (table_check(t, why, sizeof(why)) < 0)
 		return err_set(err, -EINVAL, "%s", why);
 	if (t->nfields > SCHEMA_MAX_COLUMNS)
-		return err_set(err, -EINVAL, "table %s has %u columns, a segment holds %d", t->name, t->nfields,
-			       SCHEMA_MAX_COLUMNS);
+		return err_set(err, -EINVAL, "table %s has %u columns, a segment holds %d", t->name,
+			       t->nfields, SCHEMA_MAX_COLUMNS);
 	plan = calloc(1, sizeof(*plan) + t->nfields * sizeof(plan->cols[0]));
 	if (!plan)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -103,7 +104,8 @@ void rows_plan_free(struct rows_plan *plan)
 
 int rows_source_init(struct rows_source *src, const struct rows_plan *plan, struct dict *dict)
 {
-	*src = (struct rows_source){.plan = plan, .dict = dict, .enum_generation = dict->generation};
+	*src = (struct rows_source){
+		.plan = plan, .dict = dict, .enum_generation = dict->generation};
 	src->enum_ids = calloc(plan->nenums + 1, sizeof(*src->enum_ids));
 	return src->enum_ids ? 0 : -ENOMEM;
 }
@@ -114,7 +116,7 @@ void rows_source_free(struct rows_source *src)
 	src->enum_ids = NULL;
 }
 
-/* Rows ------------------------------------------------------------------------------------------------------- */
+/* Rows */
 
 struct rows_vtab {
 	sqlite3_vtab base;
@@ -127,7 +129,8 @@ struct rows_cursor {
 	const uint8_t *row, *end;
 };
 
-static int rows_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **ret, char **msg)
+static int rows_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
+			sqlite3_vtab **ret, char **msg)
 {
 	struct rows_source *src = aux;
 	_cleanup_buf_ struct buf sql = {};
@@ -152,13 +155,13 @@ static int rows_connect(sqlite3 *db, void *aux, int argc, const char *const *arg
 	return SQLITE_OK;
 }
 
-static int any_disconnect(sqlite3_vtab *v)
+int rows_any_disconnect(sqlite3_vtab *v)
 {
 	sqlite3_free(v);
 	return SQLITE_OK;
 }
 
-static int any_best_index(sqlite3_vtab *v, sqlite3_index_info *info)
+int rows_any_best_index(sqlite3_vtab *v, sqlite3_index_info *info)
 {
 	(void)v;
 	info->estimatedCost = 1000;
@@ -177,7 +180,7 @@ static int rows_open(sqlite3_vtab *v, sqlite3_vtab_cursor **ret)
 	return SQLITE_OK;
 }
 
-static int any_close(sqlite3_vtab_cursor *cur)
+int rows_any_close(sqlite3_vtab_cursor *cur)
 {
 	sqlite3_free(cur);
 	return SQLITE_OK;
@@ -201,7 +204,8 @@ static void rows_take_ts(struct rows_cursor *c)
 		src->first_ts = ts;
 }
 
-static int rows_filter(sqlite3_vtab_cursor *cur, int idx, const char *name, int argc, sqlite3_value **argv)
+static int rows_filter(sqlite3_vtab_cursor *cur, int idx, const char *name, int argc,
+		       sqlite3_value **argv)
 {
 	struct rows_cursor *c = (struct rows_cursor *)cur;
 	const struct batch *b = c->src->batch;
@@ -268,8 +272,8 @@ static void cell_text(sqlite3_context *ctx, const char *s, uint32_t len)
 	sqlite3_result_text(ctx, clean, (int)n, sqlite3_free);
 }
 
-static void cell_string(sqlite3_context *ctx, struct rows_source *src, const struct rows_column *c, const char *s,
-			uint32_t len, bool dict)
+static void cell_string(sqlite3_context *ctx, struct rows_source *src, const struct rows_column *c,
+			const char *s, uint32_t len, bool dict)
 {
 	uint32_t id;
 
@@ -282,8 +286,8 @@ static void cell_string(sqlite3_context *ctx, struct rows_source *src, const str
 		cell_text(ctx, s, len);
 }
 
-static void cell_str(sqlite3_context *ctx, struct rows_source *src, const struct rows_column *c, const uint8_t *p,
-		     bool dict)
+static void cell_str(sqlite3_context *ctx, struct rows_source *src, const struct rows_column *c,
+		     const uint8_t *p, bool dict)
 {
 	const struct batch *b = src->batch;
 	struct str s;
@@ -309,11 +313,13 @@ static void cell_ip(sqlite3_context *ctx, struct rows_source *src, const uint8_t
 		sqlite3_result_text(ctx, ip_addr_format(text, ip), -1, SQLITE_TRANSIENT);
 }
 
-static void cell_enum(sqlite3_context *ctx, struct rows_source *src, const struct rows_column *c, uint8_t v)
+static void cell_enum(sqlite3_context *ctx, struct rows_source *src, const struct rows_column *c,
+		      uint8_t v)
 {
 	uint32_t *id;
 
-	if ((c->null == NULL_ZERO && !v) || (c->null == NULL_MAX && v == UINT8_MAX) || v >= c->enum_n)
+	if ((c->null == NULL_ZERO && !v) || (c->null == NULL_MAX && v == UINT8_MAX) ||
+	    v >= c->enum_n)
 		return;
 	if (src->enum_generation != src->dict->generation) {
 		memset(src->enum_ids, 0, src->plan->nenums * sizeof(*src->enum_ids));
@@ -372,7 +378,8 @@ static int rows_column(sqlite3_vtab_cursor *cur, sqlite3_context *ctx, int col)
 		break;
 	case CELL_CHARS:
 	case CELL_CHARS_DICT:
-		cell_string(ctx, src, c, (const char *)p, (uint32_t)strnlen((const char *)p, c->size),
+		cell_string(ctx, src, c, (const char *)p,
+			    (uint32_t)strnlen((const char *)p, c->size),
 			    c->cell == CELL_CHARS_DICT);
 		break;
 	case CELL_BLOB:
@@ -392,7 +399,7 @@ static int rows_column(sqlite3_vtab_cursor *cur, sqlite3_context *ctx, int col)
 	return SQLITE_OK;
 }
 
-static int any_rowid(sqlite3_vtab_cursor *cur, sqlite3_int64 *ret)
+int rows_any_rowid(sqlite3_vtab_cursor *cur, sqlite3_int64 *ret)
 {
 	(void)cur;
 	*ret = 0; /* nobody asks: the tables are read from start to end */
@@ -401,15 +408,15 @@ static int any_rowid(sqlite3_vtab_cursor *cur, sqlite3_int64 *ret)
 
 static const sqlite3_module rows_module = {
 	.xConnect = rows_connect,
-	.xBestIndex = any_best_index,
-	.xDisconnect = any_disconnect,
+	.xBestIndex = rows_any_best_index,
+	.xDisconnect = rows_any_disconnect,
 	.xOpen = rows_open,
-	.xClose = any_close,
+	.xClose = rows_any_close,
 	.xFilter = rows_filter,
 	.xNext = rows_next,
 	.xEof = rows_eof,
 	.xColumn = rows_column,
-	.xRowid = any_rowid,
+	.xRowid = rows_any_rowid,
 };
 
 int rows_register(sqlite3 *db, struct rows_source *src)
@@ -418,100 +425,4 @@ int rows_register(sqlite3 *db, struct rows_source *src)
 
 	snprintf(name, sizeof(name), ROWS_PREFIX "%s", src->plan->table->name);
 	return sqlite3_create_module_v2(db, name, &rows_module, src, NULL);
-}
-
-/* New strings ------------------------------------------------------------------------------------------------ */
-
-struct strings_vtab {
-	sqlite3_vtab base;
-	struct dict *dict;
-};
-
-struct strings_cursor {
-	sqlite3_vtab_cursor base;
-	const struct dict *dict;
-	uint32_t idx;
-};
-
-static int strings_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **ret, char **msg)
-{
-	struct strings_vtab *v;
-	int rc = sqlite3_declare_vtab(db, "CREATE TABLE x(id, s)");
-
-	(void)argc, (void)argv, (void)msg;
-	if (rc != SQLITE_OK)
-		return rc;
-	v = sqlite3_malloc(sizeof(*v));
-	if (!v)
-		return SQLITE_NOMEM;
-	*v = (struct strings_vtab){.dict = aux};
-	*ret = &v->base;
-	return SQLITE_OK;
-}
-
-static int strings_open(sqlite3_vtab *v, sqlite3_vtab_cursor **ret)
-{
-	struct strings_cursor *c = sqlite3_malloc(sizeof(*c));
-
-	if (!c)
-		return SQLITE_NOMEM;
-	*c = (struct strings_cursor){.dict = ((struct strings_vtab *)v)->dict};
-	*ret = &c->base;
-	return SQLITE_OK;
-}
-
-static int strings_filter(sqlite3_vtab_cursor *cur, int idx, const char *name, int argc, sqlite3_value **argv)
-{
-	struct strings_cursor *c = (struct strings_cursor *)cur;
-
-	(void)idx, (void)name, (void)argc, (void)argv;
-	c->idx = c->dict->saved;
-	return SQLITE_OK;
-}
-
-static int strings_next(sqlite3_vtab_cursor *cur)
-{
-	((struct strings_cursor *)cur)->idx++;
-	return SQLITE_OK;
-}
-
-static int strings_eof(sqlite3_vtab_cursor *cur)
-{
-	struct strings_cursor *c = (struct strings_cursor *)cur;
-
-	return c->idx >= c->dict->nkeys;
-}
-
-static int strings_column(sqlite3_vtab_cursor *cur, sqlite3_context *ctx, int col)
-{
-	struct strings_cursor *c = (struct strings_cursor *)cur;
-	char scratch[DICT_MAX_LEN * 3 + 1];
-	const char *s;
-	uint32_t len;
-
-	if (col == 0) {
-		sqlite3_result_int64(ctx, c->dict->keys[c->idx].id);
-		return SQLITE_OK;
-	}
-	s = dict_key_text(c->dict, c->idx, scratch, sizeof(scratch), &len);
-	sqlite3_result_text(ctx, s, (int)len, s == scratch ? SQLITE_TRANSIENT : SQLITE_STATIC);
-	return SQLITE_OK;
-}
-
-static const sqlite3_module strings_module = {
-	.xConnect = strings_connect,
-	.xBestIndex = any_best_index,
-	.xDisconnect = any_disconnect,
-	.xOpen = strings_open,
-	.xClose = any_close,
-	.xFilter = strings_filter,
-	.xNext = strings_next,
-	.xEof = strings_eof,
-	.xColumn = strings_column,
-	.xRowid = any_rowid,
-};
-
-int rows_register_strings(sqlite3 *db, struct dict *dict)
-{
-	return sqlite3_create_module_v2(db, ROWS_STRINGS, &strings_module, dict, NULL);
 }

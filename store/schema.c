@@ -95,7 +95,8 @@ static int segment_file_compare(const void *a, const void *b)
 	return x->number < y->number ? -1 : x->number > y->number;
 }
 
-/* Drops the oldest of the flow ring first, then of the audit ring, until cap are left; the list is sorted. */
+/* Drops the oldest of the flow ring first, then of the audit ring, until cap are left; the list is
+ * sorted. */
 static size_t list_trim(struct segment_file *list, size_t n, unsigned int cap)
 {
 	size_t flow = 0, drop_flow, drop_audit;
@@ -153,7 +154,7 @@ int schema_list(const char *dir, struct segment_file *ret, unsigned int cap, str
 	return (int)n;
 }
 
-/* Reading ---------------------------------------------------------------------------------------------------- */
+/* Reading */
 
 void schema_uri(struct buf *uri, const char *path)
 {
@@ -209,25 +210,29 @@ static int attach_check(sqlite3 *db, const struct segment_file *file, struct err
 	int64_t id = 0, version = 0, tables = 0;
 	int rc = read_pragma(db, file->schema, "schema_version", &tables);
 
-	/* The header is read by the first statement: that's where damage and missing rights show. */
+	/* The header is read by the first statement: that's where damage and missing rights show.
+	 */
 	if (rc == SQLITE_OK)
 		rc = read_pragma(db, file->schema, "application_id", &id);
 	if (rc == SQLITE_OK)
 		rc = read_pragma(db, file->schema, "user_version", &version);
 	if (rc != SQLITE_OK)
-		return err_set(err, attach_errno(db, rc, file->path), "cannot read segment '%s': %s", file->path,
-			       sqlite3_errmsg(db));
+		return err_set(err, attach_errno(db, rc, file->path),
+			       "cannot read segment '%s': %s", file->path, sqlite3_errmsg(db));
 	if (id != SCHEMA_APPLICATION_ID)
-		return err_set(err, -EBADMSG, "'%s' is not a segment of a ring (application_id %" PRId64 ")",
+		return err_set(err, -EBADMSG,
+			       "'%s' is not a segment of a ring (application_id %" PRId64 ")",
 			       file->path, id);
 	if (version > SCHEMA_VERSION)
 		return err_set(err, -EPROTONOSUPPORT,
-			       "segment '%s' was written by a newer version (%" PRId64 ", this one knows %d)",
+			       "segment '%s' was written by a newer version (%" PRId64
+			       ", this one knows %d)",
 			       file->path, version, SCHEMA_VERSION);
 	return 0;
 }
 
-static int attach_uri(sqlite3 *db, const struct segment_file *file, const char *how, struct err *err)
+static int attach_uri(sqlite3 *db, const struct segment_file *file, const char *how,
+		      struct err *err)
 {
 	_cleanup_buf_ struct buf uri = {};
 	char sql[64];
@@ -246,8 +251,8 @@ static int attach_uri(sqlite3 *db, const struct segment_file *file, const char *
 	}
 	sqlite3_finalize(st);
 	if (rc != SQLITE_DONE)
-		return err_set(err, attach_errno(db, rc, file->path), "cannot attach segment '%s': %s",
-			       file->path, sqlite3_errmsg(db));
+		return err_set(err, attach_errno(db, rc, file->path),
+			       "cannot attach segment '%s': %s", file->path, sqlite3_errmsg(db));
 	r = attach_check(db, file, err);
 	if (r < 0) {
 		snprintf(sql, sizeof(sql), "DETACH \"%s\"", file->schema);
@@ -259,19 +264,23 @@ static int attach_uri(sqlite3 *db, const struct segment_file *file, const char *
 int schema_attach(sqlite3 *db, const struct segment_file *file, struct err *err)
 {
 	/*
-	 * The -shm of a live segment read-only too, so that a reader that goes astray cannot spoil the writer's WAL index.
-	 * That needs a writer, and a read mark that somebody has set: without them the reader has to set it up.
+	 * The -shm of a live segment read-only too, so that a reader that goes astray cannot spoil
+	 * the writer's WAL index. That needs a writer, and a read mark that somebody has set:
+	 * without them the reader has to set it up.
 	 */
 	if (!file->sealed && attach_uri(db, file, "&readonly_shm=1", NULL) == 0)
 		return 0;
 	return attach_uri(db, file, "", err);
 }
 
-static int read_columns(sqlite3 *db, const char *schema, const struct table *t, struct column_set *ret)
+/* Dictionary cells are those of columns without a declared type. */
+static int read_columns(sqlite3 *db, const char *schema, const struct table *t,
+			struct segment_table *ret)
 {
 	char data[128];
 	sqlite3_stmt *st = NULL;
-	int rc = sqlite3_prepare_v2(db, "SELECT name FROM pragma_table_info(?1, ?2)", -1, &st, NULL);
+	int rc = sqlite3_prepare_v2(db, "SELECT name, type FROM pragma_table_info(?1, ?2)", -1, &st,
+				    NULL);
 
 	snprintf(data, sizeof(data), "%s_data", t->name);
 	if (rc == SQLITE_OK) {
@@ -281,27 +290,31 @@ static int read_columns(sqlite3 *db, const char *schema, const struct table *t, 
 			const char *name = (const char *)sqlite3_column_text(st, 0);
 			int col = name ? table_find(t, name) : -1;
 
-			if (col >= 0 && col < SCHEMA_MAX_COLUMNS)
-				column_set_add(ret, (unsigned int)col);
+			if (col < 0 || col >= SCHEMA_MAX_COLUMNS)
+				continue;
+			column_set_add(&ret->columns, (unsigned int)col);
+			if (!sqlite3_column_bytes(st, 1))
+				column_set_add(&ret->dict, (unsigned int)col);
 		}
 	}
 	sqlite3_finalize(st);
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-int schema_read_table(sqlite3 *db, const char *schema, const struct table *t, struct segment_table *ret,
-		      struct err *err)
+int schema_read_table(sqlite3 *db, const char *schema, const struct table *t,
+		      struct segment_table *ret, struct err *err)
 {
 	struct segment_table info = {};
 	char sql[160];
 	sqlite3_stmt *st = NULL;
 	int rc;
 
-	rc = read_columns(db, schema, t, &info.columns);
+	rc = read_columns(db, schema, t, &info);
 	if (rc != SQLITE_OK)
 		goto fail;
 	snprintf(sql, sizeof(sql),
-		 "SELECT rows, ts_min, ts_max, lost FROM \"%s\".segment_tables WHERE name = ?1", schema);
+		 "SELECT rows, ts_min, ts_max, lost FROM \"%s\".segment_tables WHERE name = ?1",
+		 schema);
 	rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
 	if (rc != SQLITE_OK)
 		goto fail;
@@ -319,31 +332,45 @@ int schema_read_table(sqlite3 *db, const char *schema, const struct table *t, st
 	*ret = info;
 	return 0;
 fail:
-	return err_set(err, attach_errno(db, rc, ""), "cannot read table %s of segment %s: %s", t->name, schema,
-		       sqlite3_errmsg(db));
+	return err_set(err, attach_errno(db, rc, ""), "cannot read table %s of segment %s: %s",
+		       t->name, schema, sqlite3_errmsg(db));
+}
+
+static bool set_empty(const struct column_set *set)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(set->bits); i++)
+		if (set->bits[i])
+			return false;
+	return true;
 }
 
 static void view_arm(struct buf *sql, const struct table *t, const struct schema_arm *arm,
 		     const struct column_set *wanted)
 {
+	bool direct = arm && !set_empty(&arm->dict);
+
 	buf_puts(sql, "SELECT ");
 	for (unsigned int i = 0; i < t->nfields; i++) {
-		const char *name = t->fields[i].name;
+		const char *name = t->fields[i].name, *comma = i ? ", " : "";
 		bool want = i == 0 || !wanted || column_set_has(wanted, i);
 
-		if (arm && want && column_set_has(&arm->columns, i))
-			buf_printf(sql, "%s\"%s\"", i ? ", " : "", name);
+		if (!arm || !want || !column_set_has(&arm->columns, i))
+			buf_printf(sql, "%sNULL AS \"%s\"", comma, name);
+		else if (column_set_has(&arm->dict, i))
+			buf_printf(sql, "%s\"%s_text\"(d.\"%s\") AS \"%s\"", comma, arm->schema,
+				   name, name);
 		else
-			buf_printf(sql, "%sNULL AS \"%s\"", i ? ", " : "", name);
+			buf_printf(sql, "%sd.\"%s\" AS \"%s\"", comma, name, name);
 	}
 	if (arm)
-		buf_printf(sql, " FROM \"%s\".\"%s\"", arm->schema, t->name);
+		buf_printf(sql, " FROM \"%s\".\"%s%s\" AS d", arm->schema, t->name,
+			   direct ? "_data" : "");
 	else
 		buf_puts(sql, " WHERE 0");
 }
 
-void schema_view_sql(struct buf *sql, const struct table *t, const struct schema_arm *arms, size_t narms,
-		     const struct column_set *wanted)
+void schema_view_sql(struct buf *sql, const struct table *t, const struct schema_arm *arms,
+		     size_t narms, const struct column_set *wanted)
 {
 	unsigned int n = 0;
 
@@ -359,7 +386,7 @@ void schema_view_sql(struct buf *sql, const struct table *t, const struct schema
 		view_arm(sql, t, NULL, NULL);
 }
 
-/* Writing ---------------------------------------------------------------------------------------------------- */
+/* Writing */
 
 bool schema_is_dict(const struct field *f)
 {
@@ -407,13 +434,15 @@ void schema_segment_sql(struct buf *sql)
 {
 	buf_puts(sql, "CREATE TABLE segment_tables(name TEXT PRIMARY KEY, hash INTEGER NOT NULL, "
 		      "rows INTEGER NOT NULL DEFAULT 0, ts_min INTEGER NOT NULL DEFAULT 0, "
-		      "ts_max INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;\n"
+		      "ts_max INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0) WITHOUT "
+		      "ROWID;\n"
 		      "CREATE TABLE strings(id INTEGER PRIMARY KEY, s TEXT);\n");
 }
 
 void schema_table_sql(struct buf *sql, const struct table *t)
 {
-	buf_printf(sql, "CREATE TABLE \"%s_data\"(\"%s\" INTEGER PRIMARY KEY", t->name, t->fields[0].name);
+	buf_printf(sql, "CREATE TABLE \"%s_data\"(\"%s\" INTEGER PRIMARY KEY", t->name,
+		   t->fields[0].name);
 	for (unsigned int i = 1; i < t->nfields; i++)
 		buf_printf(sql, ", \"%s\"%s", t->fields[i].name, column_decl(&t->fields[i]));
 	buf_printf(sql, ");\nCREATE VIEW \"%s\" AS SELECT d.\"%s\"", t->name, t->fields[0].name);
@@ -423,12 +452,13 @@ void schema_table_sql(struct buf *sql, const struct table *t)
 		if (schema_is_dict(&t->fields[i]))
 			buf_printf(sql,
 				   ", CASE typeof(d.\"%s\") WHEN 'integer' THEN "
-				   "(SELECT k.s FROM strings AS k WHERE k.id = d.\"%s\") ELSE d.\"%s\" END AS \"%s\"",
+				   "(SELECT k.s FROM strings AS k WHERE k.id = d.\"%s\") ELSE "
+				   "d.\"%s\" END AS \"%s\"",
 				   name, name, name, name);
 		else
 			buf_printf(sql, ", d.\"%s\"", name);
 	}
 	buf_printf(sql, " FROM \"%s_data\" AS d;\n", t->name);
-	buf_printf(sql, "INSERT INTO segment_tables(name, hash) VALUES('%s', %" PRId64 ");\n", t->name,
-		   (int64_t)schema_table_hash(t));
+	buf_printf(sql, "INSERT INTO segment_tables(name, hash) VALUES('%s', %" PRId64 ");\n",
+		   t->name, (int64_t)schema_table_hash(t));
 }

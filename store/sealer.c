@@ -17,7 +17,8 @@ void sealer_poke(struct store *s)
 	pthread_cond_signal(&s->sealer_wake);
 }
 
-/* Each job is called with the lock held, gives it back while it works, and says if there was something to do. */
+/* Each job is called with the lock held, gives it back while it works, and says if there was
+ * something to do. */
 
 static bool job_grave(struct store *s)
 {
@@ -56,7 +57,8 @@ static void seal_entry(struct ring *r, struct ring_entry *e)
 	pthread_mutex_lock(&s->lock);
 	e = ring_find_entry(r, number);
 	if (!e) {
-		segment_unlink(path); /* evicted meanwhile: nothing of what was made just now may stay */
+		segment_unlink(
+			path); /* evicted meanwhile: nothing of what was made just now may stay */
 		return;
 	}
 	switch (rc & 0xff) {
@@ -214,7 +216,8 @@ static void sealer_sleep(struct store *s)
 		pthread_cond_wait(&s->sealer_wake, &s->lock);
 		return;
 	}
-	until = (struct timespec){.tv_sec = (time_t)(end / NSEC_PER_SEC), .tv_nsec = (long)(end % NSEC_PER_SEC)};
+	until = (struct timespec){.tv_sec = (time_t)(end / NSEC_PER_SEC),
+				  .tv_nsec = (long)(end % NSEC_PER_SEC)};
 	pthread_cond_timedwait(&s->sealer_wake, &s->lock, &until);
 }
 
@@ -224,7 +227,8 @@ static void *sealer_run(void *arg)
 
 	pthread_mutex_lock(&s->lock);
 	while (!atomic_load(&s->sealer_stop)) {
-		if (job_grave(s) || job_check(s) || job_seal(s, false) || job_attach(s) || job_ahead(s))
+		if (job_grave(s) || job_check(s) || job_seal(s, false) || job_attach(s) ||
+		    job_ahead(s))
 			continue;
 		sealer_sleep(s);
 	}

@@ -20,9 +20,9 @@
 /* Between checkpoints, in pages: the WAL stays near 4 MiB; more only makes the stalls longer. */
 #define CHECKPOINT_PAGES_MAX 1000u
 #define CHECKPOINT_PAGES_MIN 16u
-#define PAGE_SIZE 4096u
+#define PAGE_SIZE	     4096u
 
-#define OPEN_FLAGS (SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW)
+#define OPEN_FLAGS	     (SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW)
 
 static int fail(sqlite3 *db, int rc, char *why, size_t cap)
 {
@@ -71,7 +71,8 @@ static int create_schema(sqlite3 *db, const struct segment_tables *tables)
 	_cleanup_buf_ struct buf sql = {};
 
 	buf_printf(&sql,
-		   "PRAGMA page_size=%u; PRAGMA auto_vacuum=0; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
+		   "PRAGMA page_size=%u; PRAGMA auto_vacuum=0; PRAGMA journal_mode=WAL; PRAGMA "
+		   "synchronous=NORMAL; "
 		   "BEGIN; PRAGMA application_id=%d; PRAGMA user_version=%d;\n",
 		   PAGE_SIZE, SCHEMA_APPLICATION_ID, SCHEMA_VERSION);
 	schema_segment_sql(&sql);
@@ -125,18 +126,22 @@ static int prepare_all(struct segment *seg)
 	if (rc == SQLITE_OK)
 		rc = prepare(db, "ROLLBACK", &seg->rollback);
 	if (rc == SQLITE_OK)
-		rc = prepare(db, "INSERT OR FAIL INTO strings SELECT id, s FROM " ROWS_STRINGS, &seg->strings);
+		rc = prepare(db, "INSERT OR FAIL INTO strings SELECT id, s FROM " ROWS_STRINGS,
+			     &seg->strings);
 	if (rc == SQLITE_OK)
 		rc = prepare(db,
-			     "UPDATE segment_tables SET rows = ?2, ts_min = ?3, ts_max = ?4, lost = ?5 WHERE name = ?1",
+			     "UPDATE segment_tables SET rows = ?2, ts_min = ?3, ts_max = ?4, lost "
+			     "= ?5 WHERE name = ?1",
 			     &seg->update);
 	for (unsigned int i = 0; rc == SQLITE_OK && i < seg->nslots; i++) {
 		struct segment_slot *slot = &seg->slots[i];
 		const char *name = slot->table->table->name;
 
 		rc = rows_register(db, &slot->table->src);
-		/* OR FAIL: no statement journal; on any error the whole transaction is rolled back here. */
-		snprintf(sql, sizeof(sql), "INSERT OR FAIL INTO \"%s_data\" SELECT * FROM " ROWS_PREFIX "%s", name,
+		/* OR FAIL: no statement journal; on any error the whole transaction is rolled back
+		 * here. */
+		snprintf(sql, sizeof(sql),
+			 "INSERT OR FAIL INTO \"%s_data\" SELECT * FROM " ROWS_PREFIX "%s", name,
 			 name);
 		if (rc == SQLITE_OK)
 			rc = prepare(db, sql, &slot->insert);
@@ -157,8 +162,9 @@ static int load_tables(struct segment *seg)
 {
 	sqlite3_stmt *st = NULL;
 	unsigned int found = 0;
-	int rc = sqlite3_prepare_v2(seg->db, "SELECT name, hash, rows, ts_min, ts_max, lost FROM segment_tables", -1,
-				    &st, NULL);
+	int rc = sqlite3_prepare_v2(
+		seg->db, "SELECT name, hash, rows, ts_min, ts_max, lost FROM segment_tables", -1,
+		&st, NULL);
 
 	while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		const char *name = (const char *)sqlite3_column_text(st, 0);
@@ -173,7 +179,8 @@ static int load_tables(struct segment *seg)
 			seg->ts_min = ts_min;
 		if (ts_max > seg->ts_max)
 			seg->ts_max = ts_max;
-		if (!slot || (uint64_t)sqlite3_column_int64(st, 1) != schema_table_hash(slot->table->table))
+		if (!slot ||
+		    (uint64_t)sqlite3_column_int64(st, 1) != schema_table_hash(slot->table->table))
 			continue;
 		slot->rows = rows;
 		slot->ts_min = ts_min;
@@ -190,7 +197,8 @@ static int load_tables(struct segment *seg)
 static int load_strings(struct segment *seg)
 {
 	sqlite3_stmt *st = NULL;
-	int rc = sqlite3_prepare_v2(seg->db, "SELECT id, s FROM strings ORDER BY id", -1, &st, NULL);
+	int rc =
+		sqlite3_prepare_v2(seg->db, "SELECT id, s FROM strings ORDER BY id", -1, &st, NULL);
 
 	while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		sqlite3_int64 id = sqlite3_column_int64(st, 0);
@@ -201,7 +209,7 @@ static int load_strings(struct segment *seg)
 		if (id < 1 || id > UINT32_MAX || !s)
 			rc = SQLITE_CORRUPT;
 		else if (dict_load(seg->dict, (uint32_t)id, s, (uint32_t)len) < 0)
-			rc = SQLITE_SCHEMA; /* made with other bounds: it can be read, not continued */
+			rc = SQLITE_SCHEMA; /* made with other bounds: for reading only */
 	}
 	sqlite3_finalize(st);
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
@@ -218,15 +226,19 @@ static int set_pragmas(sqlite3 *db, uint64_t budget)
 		pages = CHECKPOINT_PAGES_MIN;
 	sqlite3_busy_timeout(db, BUSY_TIMEOUT_MS);
 	snprintf(sql, sizeof(sql),
-		 "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=%" PRIu64 "; "
-		 "PRAGMA journal_size_limit=%" PRIu64 "; PRAGMA cache_size=-4000; PRAGMA mmap_size=0; "
-		 "PRAGMA temp_store=MEMORY; PRAGMA secure_delete=0; PRAGMA foreign_keys=0; PRAGMA trusted_schema=0;",
+		 "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA "
+		 "wal_autocheckpoint=%" PRIu64 "; "
+		 "PRAGMA journal_size_limit=%" PRIu64
+		 "; PRAGMA cache_size=-4000; PRAGMA mmap_size=0; "
+		 "PRAGMA temp_store=MEMORY; PRAGMA secure_delete=0; PRAGMA foreign_keys=0; PRAGMA "
+		 "trusted_schema=0;",
 		 pages, pages * PAGE_SIZE * 4);
 	return sqlite3_exec(db, sql, NULL, NULL, NULL);
 }
 
-int segment_open(struct segment **ret, const char *path, uint64_t number, const struct segment_tables *tables,
-		 struct dict *dict, uint64_t budget, char *why, size_t cap)
+int segment_open(struct segment **ret, const char *path, uint64_t number,
+		 const struct segment_tables *tables, struct dict *dict, uint64_t budget, char *why,
+		 size_t cap)
 {
 	struct segment *seg = calloc(1, sizeof(*seg) + tables->n * sizeof(seg->slots[0]));
 	int rc;
@@ -297,8 +309,10 @@ static int write_counters(struct segment *seg)
 			continue;
 		sqlite3_bind_text(seg->update, 1, slot->table->table->name, -1, SQLITE_STATIC);
 		sqlite3_bind_int64(seg->update, 2, (int64_t)(slot->rows + slot->new_rows));
-		sqlite3_bind_int64(seg->update, 3, (int64_t)(slot->rows ? slot->ts_min : src->first_ts));
-		sqlite3_bind_int64(seg->update, 4, (int64_t)(slot->new_rows ? src->last_ts : slot->ts_max));
+		sqlite3_bind_int64(seg->update, 3,
+				   (int64_t)(slot->rows ? slot->ts_min : src->first_ts));
+		sqlite3_bind_int64(seg->update, 4,
+				   (int64_t)(slot->new_rows ? src->last_ts : slot->ts_max));
 		sqlite3_bind_int64(seg->update, 5, (int64_t)(slot->lost + slot->new_lost));
 		rc = run(seg->update);
 	}
@@ -329,7 +343,8 @@ static void write_done(struct segment *seg)
 	seg->bytes = segment_size(seg->path, &seg->wal_bytes);
 }
 
-int segment_write(struct segment *seg, struct batch *const *batches, size_t n, char *why, size_t cap)
+int segment_write(struct segment *seg, struct batch *const *batches, size_t n, char *why,
+		  size_t cap)
 {
 	int rc;
 
@@ -387,7 +402,8 @@ sqlite3 *segment_release(struct segment *seg)
 	for (unsigned int i = 0; i < seg->nslots; i++)
 		sqlite3_finalize(seg->slots[i].insert);
 	if (db)
-		sqlite3_drop_modules(db, NULL); /* they point into the ring, the connection may outlive them */
+		sqlite3_drop_modules(
+			db, NULL); /* they point into the ring, the connection may outlive them */
 	free(seg);
 	return db;
 }

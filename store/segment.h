@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* One SQLite file of a ring: made, written, sealed, inspected. Results are SQLite codes: what to do depends on them. */
+/* One SQLite file of a ring: made, written, sealed, inspected. Results are SQLite codes: what to do
+ * depends on them. */
 #pragma once
 
 #include <stdatomic.h>
@@ -52,18 +53,20 @@ struct segment_tables {
 };
 
 /*
- * Writes a complete empty segment at path (which must not be in use) and closes it. Rows go into it after
- * segment_open(): a file is never seen half-made.
+ * Writes a complete empty segment at path (which must not be in use) and closes it. Rows go into it
+ * after segment_open(): a file is never seen half-made.
  */
 int segment_create(const char *path, const struct segment_tables *tables, char *why, size_t cap);
 /*
- * Opens for writing. budget: bytes that the segment may grow to; it sets how far the WAL goes between checkpoints.
- * SQLITE_SCHEMA: made for other tables.
+ * Opens for writing. budget: bytes that the segment may grow to; it sets how far the WAL goes
+ * between checkpoints. SQLITE_SCHEMA: made for other tables.
  */
-int segment_open(struct segment **ret, const char *path, uint64_t number, const struct segment_tables *tables,
-		 struct dict *dict, uint64_t budget, char *why, size_t cap);
-/* One transaction: all rows of all batches and the loss counters, or nothing. why: SQLite's text. */
-int segment_write(struct segment *seg, struct batch *const *batches, size_t n, char *why, size_t cap);
+int segment_open(struct segment **ret, const char *path, uint64_t number,
+		 const struct segment_tables *tables, struct dict *dict, uint64_t budget, char *why,
+		 size_t cap);
+/* One transaction: all rows of all batches and the loss counters, or nothing. */
+int segment_write(struct segment *seg, struct batch *const *batches, size_t n, char *why,
+		  size_t cap);
 bool segment_has_loss(const struct segment *seg);
 /* Ends writing; the connection is the caller's. */
 sqlite3 *segment_release(struct segment *seg);
@@ -71,13 +74,14 @@ sqlite3 *segment_release(struct segment *seg);
 void segment_close(struct segment *seg);
 
 /*
- * Checkpoint, no WAL any more, 0440 for gid. db: the connection that wrote it, or NULL; closed in any case. SQLITE_BUSY:
- * a reader holds it, again later.
+ * Checkpoint, no WAL any more, 0440 for gid. db: the connection that wrote it, or NULL; closed in
+ * any case. SQLITE_BUSY: a reader holds it, again later.
  */
 int segment_seal(sqlite3 *db, const char *path, gid_t gid, char *why, size_t cap);
 /* Closes without touching the file, which is gone or damaged. */
 void segment_discard(sqlite3 *db);
-/* PRAGMA quick_check by a connection of its own; SQLITE_CORRUPT with the first finding in why. stop ends it early. */
+/* PRAGMA quick_check by a connection of its own; SQLITE_CORRUPT with the first finding in why. stop
+ * ends it early. */
 int segment_check(const char *path, const atomic_bool *stop, char *why, size_t cap);
 
 struct segment_facts {
@@ -85,11 +89,13 @@ struct segment_facts {
 	uint64_t rows, ts_min, ts_max;
 };
 /*
- * Header and counters of a file that nobody has open; recovers its WAL. SQLITE_NOTADB: no segment; SQLITE_CORRUPT:
- * damaged. table is called for each table with rows. version > SCHEMA_VERSION: nothing else was read.
+ * Header and counters of a file that nobody has open; recovers its WAL. SQLITE_NOTADB: no segment;
+ * SQLITE_CORRUPT: damaged. table is called for each table with rows. version > SCHEMA_VERSION:
+ * nothing else was read.
  */
 int segment_inspect(const char *path, bool sealed, struct segment_facts *ret,
-		    void (*table)(void *arg, const char *name, uint64_t ts_max), void *arg, char *why, size_t cap);
+		    void (*table)(void *arg, const char *name, uint64_t ts_max), void *arg,
+		    char *why, size_t cap);
 
 /* path, -wal, -shm and -journal. */
 void segment_unlink(const char *path);

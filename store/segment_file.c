@@ -29,7 +29,8 @@ void segment_discard(sqlite3 *db)
 	sqlite3_close(db);
 }
 
-/* journal_mode answers with the mode that holds afterwards: a reader in the way makes it stay "wal". */
+/* journal_mode answers with the mode that holds afterwards: a reader in the way makes it stay
+ * "wal". */
 static int leave_wal(sqlite3 *db)
 {
 	sqlite3_stmt *st = NULL;
@@ -49,8 +50,9 @@ int segment_seal(sqlite3 *db, const char *path, gid_t gid, char *why, size_t cap
 	int rc = SQLITE_OK;
 
 	if (!db)
-		rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
-				     NULL);
+		rc = sqlite3_open_v2(
+			path, &db,
+			SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, NULL);
 	if (rc == SQLITE_OK) {
 		sqlite3_busy_timeout(db, 0);
 		rc = sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
@@ -62,7 +64,8 @@ int segment_seal(sqlite3 *db, const char *path, gid_t gid, char *why, size_t cap
 	sqlite3_close(db);
 	if (rc != SQLITE_OK)
 		return rc;
-	/* The group of the directory reads it; without the right to give files away it stays with our own group. */
+	/* The group of the directory reads it; without the right to give files away it stays with
+	 * our own group. */
 	if (lchown(path, (uid_t)-1, gid) < 0 && errno != EPERM)
 		rc = SQLITE_IOERR;
 	if (rc == SQLITE_OK && chmod(path, 0440) < 0)
@@ -81,7 +84,8 @@ int segment_check(const char *path, const atomic_bool *stop, char *why, size_t c
 {
 	sqlite3 *db = NULL;
 	sqlite3_stmt *st = NULL;
-	int rc = sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, NULL);
+	int rc = sqlite3_open_v2(
+		path, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, NULL);
 
 	if (rc == SQLITE_OK) {
 		sqlite3_progress_handler(db, CHECK_OPS, check_progress, (void *)stop);
@@ -108,7 +112,8 @@ static uint32_t be32(const uint8_t *p)
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* The header of the file itself (https://www.sqlite.org/fileformat.html), before SQLite may act on it. */
+/* The header of the file itself (https://www.sqlite.org/fileformat.html), before SQLite may act on
+ * it. */
 static int read_header(const char *path, struct segment_facts *ret, char *why, size_t cap)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -134,7 +139,8 @@ static int read_facts(sqlite3 *db, struct segment_facts *ret,
 		      void (*table)(void *arg, const char *name, uint64_t ts_max), void *arg)
 {
 	sqlite3_stmt *st = NULL;
-	int rc = sqlite3_prepare_v2(db, "SELECT name, rows, ts_min, ts_max FROM segment_tables", -1, &st, NULL);
+	int rc = sqlite3_prepare_v2(db, "SELECT name, rows, ts_min, ts_max FROM segment_tables", -1,
+				    &st, NULL);
 
 	while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
 		const char *name = (const char *)sqlite3_column_text(st, 0);
@@ -157,7 +163,8 @@ static int read_facts(sqlite3 *db, struct segment_facts *ret,
 }
 
 int segment_inspect(const char *path, bool sealed, struct segment_facts *ret,
-		    void (*table)(void *arg, const char *name, uint64_t ts_max), void *arg, char *why, size_t cap)
+		    void (*table)(void *arg, const char *name, uint64_t ts_max), void *arg,
+		    char *why, size_t cap)
 {
 	struct segment_facts facts = {};
 	sqlite3 *db = NULL;
@@ -170,11 +177,12 @@ int segment_inspect(const char *path, bool sealed, struct segment_facts *ret,
 		return SQLITE_OK;
 	}
 	rc = sqlite3_open_v2(path, &db,
-			     (sealed ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) | SQLITE_OPEN_NOMUTEX |
-				     SQLITE_OPEN_NOFOLLOW,
+			     (sealed ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) |
+				     SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
 			     NULL);
 	if (rc == SQLITE_OK) {
-		sqlite3_busy_timeout(db, 1000); /* a reader that recovers the WAL at the same moment */
+		sqlite3_busy_timeout(db,
+				     1000); /* a reader that recovers the WAL at the same moment */
 		rc = read_facts(db, &facts, table, arg);
 	}
 	/* Not even its own tables: whatever it is, it's no segment that can be used. */
@@ -184,7 +192,7 @@ int segment_inspect(const char *path, bool sealed, struct segment_facts *ret,
 		*ret = facts;
 	else
 		fail(db, rc, why, cap);
-	/* The checkpoint is left to whoever goes on with the file: the start isn't held up by it. */
+	/* The checkpoint is left to whoever goes on with the file: a start isn't held up. */
 	segment_discard(db);
 	return rc;
 }

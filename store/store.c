@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -15,65 +14,17 @@
 #include "base/thread.h"
 #include "store/ring.h"
 
-/* Limits, age and free space are looked at that often while nothing is written. */
-#define MAINTAIN_NS NSEC_PER_SEC
-/* The store thread waits for the disk; only a dead one takes longer than that. */
-#define HEARTBEAT_GAP_NS (60 * NSEC_PER_SEC)
-
-void store_event(struct store *s, const char *event, const char *fmt, ...)
-{
-	struct store_event *e;
-	va_list ap;
-
-	pthread_mutex_lock(&s->lock);
-	if (s->nevents == ARRAY_SIZE(s->events)) {
-		s->events_lost++;
-	} else {
-		e = &s->events[s->nevents++];
-		snprintf(e->event, sizeof(e->event), "%s", event);
-		va_start(ap, fmt);
-		vsnprintf(e->detail, sizeof(e->detail), fmt, ap);
-		va_end(ap);
-	}
-	s->work = true;
-	pthread_cond_signal(&s->wake);
-	pthread_mutex_unlock(&s->lock);
-}
-
-static void store_tell(struct store *s)
-{
-	for (;;) {
-		struct store_event e;
-		uint64_t lost = 0;
-
-		pthread_mutex_lock(&s->lock);
-		if (s->nevents) {
-			e = s->events[0];
-			memmove(&s->events[0], &s->events[1], --s->nevents * sizeof(e));
-		} else if ((lost = s->events_lost)) {
-			s->events_lost = 0;
-			snprintf(e.event, sizeof(e.event), "events_lost");
-			snprintf(e.detail, sizeof(e.detail), "%llu more events of the store were not told",
-				 (unsigned long long)lost);
-		} else {
-			pthread_mutex_unlock(&s->lock);
-			return;
-		}
-		pthread_mutex_unlock(&s->lock);
-		if (s->options.on_event)
-			s->options.on_event(s->options.arg, e.event, e.detail);
-	}
-}
-
-/* Making ----------------------------------------------------------------------------------------------------- */
+/* Making */
 
 static int check_limits(enum ring_id ring, const struct ring_limits *limits, struct err *err)
 {
 	uint64_t least = (uint64_t)schema_ring_files(ring) * RETENTION_SEGMENT_MIN;
 
 	if (limits->max_bytes < least)
-		return err_set(err, -EINVAL, "max_bytes %llu of the %s ring is too small: at least %llu",
-			       (unsigned long long)limits->max_bytes, ring_name(ring), (unsigned long long)least);
+		return err_set(err, -EINVAL,
+			       "max_bytes %llu of the %s ring is too small: at least %llu",
+			       (unsigned long long)limits->max_bytes, ring_name(ring),
+			       (unsigned long long)least);
 	return 0;
 }
 
@@ -91,7 +42,8 @@ static int make_dir(const char *dir, struct err *err)
 	}
 	snprintf(parent, sizeof(parent), "%s/..", dir);
 	slash = realpath(parent, NULL);
-	if (slash && stat(slash, &st) == 0 && lchown(dir, (uid_t)-1, st.st_gid) < 0 && errno != EPERM) {
+	if (slash && stat(slash, &st) == 0 && lchown(dir, (uid_t)-1, st.st_gid) < 0 &&
+	    errno != EPERM) {
 		free(slash);
 		return err_set(err, -errno, "cannot give '%s' to its parent's group: %m", dir);
 	}
@@ -113,7 +65,8 @@ static int open_dir(struct store *s, const char *dir, struct err *err)
 	if (!S_ISDIR(st.st_mode))
 		return err_set(err, -ENOTDIR, "'%s' is not a directory", dir);
 	if (strlen(path) >= sizeof(s->dir))
-		return err_set(err, -ENAMETOOLONG, "the ring's directory '%s' is too long: at most %zu bytes", path,
+		return err_set(err, -ENAMETOOLONG,
+			       "the ring's directory '%s' is too long: at most %zu bytes", path,
 			       sizeof(s->dir) - 1);
 	memcpy(s->dir, path, strlen(path) + 1);
 	s->gid = st.st_gid;
@@ -122,7 +75,8 @@ static int open_dir(struct store *s, const char *dir, struct err *err)
 	if (s->lock_fd < 0)
 		return err_set(err, -errno, "cannot open '%s': %m", lock);
 	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
-		return err_set(err, -EBUSY, "the ring in '%s' is in use by another ringsided", s->dir);
+		return err_set(err, -EBUSY, "the ring in '%s' is in use by another ringsided",
+			       s->dir);
 	return 0;
 }
 
@@ -139,7 +93,8 @@ static int init_rings(struct store *s, const struct store_options *options, stru
 		r->tables.tables = r->table_list;
 		rc = queue_new(&r->queue, options->queue_batches);
 		if (rc < 0)
-			return err_set(err, rc, "cannot make a queue of %u batches", options->queue_batches);
+			return err_set(err, rc, "cannot make a queue of %u batches",
+				       options->queue_batches);
 	}
 	return 0;
 }
@@ -181,8 +136,8 @@ static bool name_taken(const struct store *s, const char *name)
 {
 	size_t len = strlen(name);
 
-	if (!strcmp(name, "strings") || !strcmp(name, "segment_tables") || !strncmp(name, "sqlite_", 7) ||
-	    !strncmp(name, "ringside_", 9))
+	if (!strcmp(name, "strings") || !strcmp(name, "segment_tables") ||
+	    !strncmp(name, "sqlite_", 7) || !strncmp(name, "ringside_", 9))
 		return true;
 	if (len > 5 && !strcmp(name + len - 5, "_data"))
 		return true;
@@ -201,12 +156,16 @@ int store_add_table(struct store *s, const struct table *table, struct err *err)
 	if (s->started)
 		return err_set(err, -EBUSY, "table %s: the store runs already", table->name);
 	if (!table_is_history(table))
-		return err_set(err, -EINVAL, "table %s is live: it has no history to store", table->name);
-	if (s->ntables == STORE_TABLES_MAX)
-		return err_set(err, -ENOBUFS, "table %s: the store takes %d tables", table->name, STORE_TABLES_MAX);
-	if (name_taken(s, table->name))
-		return err_set(err, -EEXIST, "table %s: the name is taken, or is one that segments use themselves",
+		return err_set(err, -EINVAL, "table %s is live: it has no history to store",
 			       table->name);
+	if (s->ntables == STORE_TABLES_MAX)
+		return err_set(err, -ENOBUFS, "table %s: the store takes %d tables", table->name,
+			       STORE_TABLES_MAX);
+	if (name_taken(s, table->name))
+		return err_set(
+			err, -EEXIST,
+			"table %s: the name is taken, or is one that segments use themselves",
+			table->name);
 	t = calloc(1, sizeof(*t));
 	if (!t)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -226,118 +185,7 @@ int store_add_table(struct store *s, const struct table *table, struct err *err)
 	return 0;
 }
 
-/* The thread ------------------------------------------------------------------------------------------------- */
-
-/* Takes what the queue holds now, in transactions of a thousand rows. */
-static void pump(struct ring *r, uint64_t now, bool flush)
-{
-	struct batch *b;
-
-	if (now < r->retry_ns && !r->store->stopping)
-		return;
-	for (size_t n = queue_len(r->queue); n && (b = queue_pop(r->queue, 0)); n--) {
-		ring_add_pending(r, b);
-		if (r->pending_rows < RING_COMMIT_ROWS && r->npending < RING_PENDING_MAX)
-			continue;
-		ring_commit(r);
-		if (clock_mono_ns() < r->retry_ns)
-			return;
-	}
-	if (r->npending && (flush || now - r->pending_since_ns >= r->store->options.flush_ns))
-		ring_commit(r);
-}
-
-/* Until there is work, a transaction is due or the next look at the limits; says if somebody waits for a flush. */
-static bool store_wait(struct store *s)
-{
-	uint64_t now = clock_mono_ns(), end = now + MAINTAIN_NS;
-	struct timespec until;
-	bool flush;
-
-	for (unsigned int i = 0; i < RING_X_MAX; i++) {
-		struct ring *r = &s->rings[i];
-
-		if (r->npending && r->pending_since_ns + s->options.flush_ns < end)
-			end = r->pending_since_ns + s->options.flush_ns;
-	}
-	until = (struct timespec){.tv_sec = (time_t)(end / NSEC_PER_SEC), .tv_nsec = (long)(end % NSEC_PER_SEC)};
-	pthread_mutex_lock(&s->lock);
-	s->waiting = true;
-	while (!s->work && !s->stopping)
-		if (pthread_cond_timedwait(&s->wake, &s->lock, &until) == ETIMEDOUT)
-			break;
-	s->waiting = false;
-	s->work = false;
-	flush = s->flushers || s->stopping;
-	pthread_mutex_unlock(&s->lock);
-	return flush;
-}
-
-/* Out of time: what is still queued is counted, so that nothing is lost in silence. */
-static void drop_rest(struct ring *r)
-{
-	struct batch *b;
-
-	while ((b = queue_pop(r->queue, 0))) {
-		pthread_mutex_lock(&r->store->lock);
-		r->stats.rows_lost += b->nrows;
-		r->done++;
-		r->lost_upto = r->done;
-		pthread_mutex_unlock(&r->store->lock);
-		for (unsigned int t = 0; t < r->tables.n; t++)
-			if (r->table_list[t]->table == b->table)
-				atomic_fetch_add(&r->table_list[t]->lost, b->nrows);
-		batch_unref(b);
-	}
-}
-
-static void drain(struct store *s)
-{
-	for (int i = RING_X_MAX - 1; i >= 0; i--) {
-		struct ring *r = &s->rings[i];
-		struct batch *b;
-
-		r->retry_ns = 0;
-		while (!r->retry_ns && clock_mono_ns() < s->stop_deadline_ns && (b = queue_pop(r->queue, 0))) {
-			ring_add_pending(r, b);
-			if (r->pending_rows >= RING_COMMIT_ROWS || r->npending == RING_PENDING_MAX)
-				ring_commit(r);
-		}
-		drop_rest(r);
-		ring_stop(r);
-	}
-	pthread_mutex_lock(&s->lock);
-	pthread_cond_broadcast(&s->flushed);
-	pthread_mutex_unlock(&s->lock);
-}
-
-static void *store_run(void *arg)
-{
-	struct store *s = arg;
-	struct heartbeat heart = {.name = "store", .max_gap_ns = HEARTBEAT_GAP_NS};
-	uint64_t maintained = 0;
-
-	heartbeat_register(&heart);
-	while (!atomic_load(&s->stopping)) {
-		bool flush = store_wait(s);
-		uint64_t now = clock_mono_ns();
-
-		heartbeat_beat(&heart);
-		/* Audit rows are few and matter most: they go first. */
-		for (int i = RING_X_MAX - 1; i >= 0; i--)
-			pump(&s->rings[i], now, flush);
-		if (now - maintained >= MAINTAIN_NS) {
-			for (unsigned int i = 0; i < RING_X_MAX; i++)
-				ring_maintain(&s->rings[i]);
-			maintained = now;
-		}
-		store_tell(s);
-	}
-	drain(s);
-	store_tell(s);
-	heartbeat_unregister(&heart);
-	return NULL;
-}
+/* Running */
 
 int store_start(struct store *s, struct err *err)
 {
@@ -403,7 +251,7 @@ void store_free(struct store *s)
 	free(s);
 }
 
-/* Asked by others -------------------------------------------------------------------------------------------- */
+/* Asked by others */
 
 static struct store_table *find_table(struct store *s, const struct table *table)
 {
@@ -462,7 +310,8 @@ static bool all_done(const struct store *s, const uint64_t *target)
 int store_flush(struct store *s, uint64_t timeout_ns)
 {
 	uint64_t target[RING_X_MAX], before[RING_X_MAX], end = clock_mono_ns() + timeout_ns;
-	struct timespec until = {.tv_sec = (time_t)(end / NSEC_PER_SEC), .tv_nsec = (long)(end % NSEC_PER_SEC)};
+	struct timespec until = {.tv_sec = (time_t)(end / NSEC_PER_SEC),
+				 .tv_nsec = (long)(end % NSEC_PER_SEC)};
 	int r = 0;
 
 	for (unsigned int i = 0; i < RING_X_MAX; i++) {

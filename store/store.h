@@ -23,12 +23,14 @@ struct ring_limits {
 };
 
 struct store_options {
-	const char *dir; /* <state-dir>/ring, made if missing: 0750, group of its parent; that group reads sealed files */
+	/* <state-dir>/ring, made if missing: 0750, group of its parent; it reads sealed files. */
+	const char *dir;
 	struct ring_limits limits[RING_X_MAX];
-	uint32_t queue_batches;      /* per ring; refused beyond (counted) */
-	uint64_t flush_ns;           /* a transaction is committed after that or 1000 rows */
-	uint64_t reserve_bytes;      /* free space of the file system below which the oldest segment goes */
-	/* Called on the store thread when something worth a log line and an audit row happens (disk full, quarantine, recovered). */
+	uint32_t queue_batches; /* per ring; refused beyond (counted) */
+	uint64_t flush_ns;      /* a transaction is committed after that or 1000 rows */
+	uint64_t reserve_bytes; /* free space of the file system below which the oldest goes */
+	/* Called on the store thread when something worth a log line and an audit row happens (disk
+	 * full, quarantine, recovered). */
 	void (*on_event)(void *arg, const char *event, const char *detail);
 	void *arg;
 };
@@ -39,13 +41,14 @@ int store_new(struct store **ret, const struct store_options *options, struct er
 int store_add_table(struct store *s, const struct table *table, struct err *err);
 int store_start(struct store *s, struct err *err);
 /*
- * Takes its own reference. -ENOBUFS (counted) when the ring's queue is full, -ESHUTDOWN (counted) once it stops, -ENOENT
- * for a table that wasn't added; never waits. Any thread.
+ * Takes its own reference. -ENOBUFS (counted) when the ring's queue is full, -ESHUTDOWN (counted)
+ * once it stops, -ENOENT for a table that wasn't added; never waits. Any thread.
  */
 int store_push(struct store *s, struct batch *batch);
 /*
- * Waits until all that was pushed before is committed, or timeout_ns: -ETIMEDOUT. -EIO: some of it was given up (and
- * counted). 0 means that it survives the end of this process, however it ends. Any thread but the store's.
+ * Waits until all that was pushed before is committed, or timeout_ns: -ETIMEDOUT. -EIO: some of it
+ * was given up (and counted). 0 means that it survives the end of this process, however it ends.
+ * Any thread but the store's.
  */
 int store_flush(struct store *s, uint64_t timeout_ns);
 /* The last committed ts of a table (0: none): where a restarted daemon goes on. Any thread. */
@@ -60,14 +63,14 @@ struct store_stats {
 	uint64_t rows, batches, transactions; /* committed */
 	uint64_t rows_refused;                /* queue full */
 	uint64_t rows_lost;                   /* given up after errors */
-	uint64_t rows_bumped;                 /* stored with a later ts: theirs was not above the last one */
-	uint64_t dict_full;                   /* cells stored inline: the segment's dictionary had no room */
-	uint64_t bytes;                       /* on disk now */
+	uint64_t rows_bumped; /* stored with a later ts: theirs was not above the last one */
+	uint64_t dict_full;   /* cells stored inline: the segment's dictionary had no room */
+	uint64_t bytes;       /* on disk now */
 	uint64_t segments, evicted, quarantined;
-	uint64_t errors;     /* SQLite errors that were survived */
+	uint64_t errors; /* SQLite errors that were survived */
 	uint32_t queue_len, queue_cap;
 	uint64_t commit_ns_max, commit_ns_total;
-	char state[64];      /* "ok", "disk full since ...", ... */
+	char state[64]; /* "ok", "disk full since ...", ... */
 };
 void store_get_stats(struct store *s, enum ring_id ring, struct store_stats *ret);
 

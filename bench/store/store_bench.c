@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Writes or queries Ringside's ring, or the one plain SQLite table that people start with; prints one JSON object. */
+/* Writes or queries Ringside's ring, or the one plain SQLite table that people start with; prints
+ * one JSON object. */
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -18,19 +19,20 @@
 #include "base/clock.h"
 #include "base/queue.h"
 #include "lib/flow_rows.h"
+#include "store/decode.h"
 #include "store/schema.h"
 #include "store/store.h"
 
-#define T0 UINT64_C(1700000000000000000)
-#define STEP_NS NSEC_PER_MSEC /* event time between rows: five minutes are 300,000 rows */
-#define BATCH_ROWS 512        /* as the daemon publishes */
+#define T0	   UINT64_C(1700000000000000000)
+#define STEP_NS	   NSEC_PER_MSEC /* event time between rows: five minutes are 300,000 rows */
+#define BATCH_ROWS 512		 /* as the daemon publishes */
 
-#define TEMPLATES 64
+#define TEMPLATES  64
 
 struct run {
 	const char *dir;
 	uint64_t rows, rate; /* rate 0: as fast as it takes them */
-	uint64_t keep;       /* rows that the full ring holds */
+	uint64_t keep;	     /* rows that the full ring holds */
 	_Atomic uint64_t refused, queue_max;
 	struct queue *queue; /* plain */
 	struct store *store; /* ring */
@@ -120,17 +122,20 @@ static struct batch *stamp(struct batch *template, uint64_t first)
 }
 
 /* Pushes rows [from, to); paced or as fast as the queue takes them. */
-static void produce(struct run *run, struct batch **templates, uint64_t from, uint64_t to, uint64_t rate)
+static void produce(struct run *run, struct batch **templates, uint64_t from, uint64_t to,
+		    uint64_t rate)
 {
 	uint64_t start = clock_mono_ns();
 
 	for (uint64_t n = from; n < to; n += BATCH_ROWS) {
 		struct batch *b = stamp(templates[n / BATCH_ROWS % TEMPLATES], T0 + n * STEP_NS);
-		uint64_t due = rate ? start + (n - from) * NSEC_PER_SEC / rate : 0, now = clock_mono_ns(), len;
+		uint64_t due = rate ? start + (n - from) * NSEC_PER_SEC / rate : 0,
+			 now = clock_mono_ns(), len;
 
 		if (due > now)
 			nanosleep(&(struct timespec){.tv_sec = (time_t)((due - now) / NSEC_PER_SEC),
-						     .tv_nsec = (long)((due - now) % NSEC_PER_SEC)}, NULL);
+						     .tv_nsec = (long)((due - now) % NSEC_PER_SEC)},
+				  NULL);
 		while (push(run, b) == -ENOBUFS) {
 			if (rate) {
 				run->refused += b->nrows;
@@ -145,7 +150,7 @@ static void produce(struct run *run, struct batch **templates, uint64_t from, ui
 	}
 }
 
-/* The alternative: one table of plain columns, an index on ts, the oldest deleted ------------------------------ */
+/* The alternative: one table of plain columns, an index on ts, the oldest deleted */
 
 struct plain {
 	struct run *run;
@@ -166,10 +171,14 @@ static void plain_open(struct plain *p, const char *dir)
 	char path[300];
 
 	snprintf(path, sizeof(path), "%s/plain.db", dir);
-	must(p->db, sqlite3_open_v2(path, &p->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL),
+	must(p->db,
+	     sqlite3_open_v2(path, &p->db,
+			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+			     NULL),
 	     path);
-	buf_puts(&sql, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4000;"
-		       "CREATE TABLE netflow(id INTEGER PRIMARY KEY, ts INTEGER");
+	buf_puts(&sql,
+		 "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4000;"
+		 "CREATE TABLE netflow(id INTEGER PRIMARY KEY, ts INTEGER");
 	buf_puts(&insert, "INSERT INTO netflow VALUES(NULL, ?");
 	for (uint32_t i = 1; i < flow_rows_table.nfields; i++) {
 		buf_printf(&sql, ", %s", flow_rows_table.fields[i].name);
@@ -178,8 +187,13 @@ static void plain_open(struct plain *p, const char *dir)
 	buf_puts(&sql, "); CREATE INDEX netflow_ts ON netflow(ts)");
 	buf_puts(&insert, ")");
 	must(p->db, sqlite3_exec(p->db, sql.data, NULL, NULL, NULL), "create");
-	must(p->db, sqlite3_prepare_v3(p->db, insert.data, -1, SQLITE_PREPARE_PERSISTENT, &p->insert, NULL), "insert");
-	must(p->db, sqlite3_prepare_v3(p->db, "DELETE FROM netflow WHERE ts < ?", -1, SQLITE_PREPARE_PERSISTENT, &p->erase, NULL),
+	must(p->db,
+	     sqlite3_prepare_v3(p->db, insert.data, -1, SQLITE_PREPARE_PERSISTENT, &p->insert,
+				NULL),
+	     "insert");
+	must(p->db,
+	     sqlite3_prepare_v3(p->db, "DELETE FROM netflow WHERE ts < ?", -1,
+				SQLITE_PREPARE_PERSISTENT, &p->erase, NULL),
 	     "delete");
 	buf_free(&sql);
 	buf_free(&insert);
@@ -204,7 +218,8 @@ static void plain_row(struct plain *p, struct batch *b, uint32_t row)
 			break;
 		case VALUE_TEXT:
 		case VALUE_BYTES:
-			sqlite3_bind_text(p->insert, n, v.text, (int)v.len, v.text == v.scratch ? SQLITE_TRANSIENT : SQLITE_STATIC);
+			sqlite3_bind_text(p->insert, n, v.text, (int)v.len,
+					  v.text == v.scratch ? SQLITE_TRANSIENT : SQLITE_STATIC);
 			break;
 		}
 	}
@@ -222,7 +237,8 @@ static void *plain_thread(void *arg)
 		uint64_t start, rows = 0, last = 0, ns;
 		unsigned int n = 0;
 
-		while (n < 2 && (pair[n] = queue_pop(p->run->queue, n ? 250 * NSEC_PER_MSEC : NSEC_PER_SEC)))
+		while (n < 2 &&
+		       (pair[n] = queue_pop(p->run->queue, n ? 250 * NSEC_PER_MSEC : NSEC_PER_SEC)))
 			n++;
 		if (!n && p->run->done)
 			return NULL;
@@ -250,7 +266,7 @@ static void *plain_thread(void *arg)
 	}
 }
 
-/* Writing ------------------------------------------------------------------------------------------------------ */
+/* Writing */
 
 static uint64_t file_bytes(const char *dir, const char *name)
 {
@@ -261,15 +277,16 @@ static uint64_t file_bytes(const char *dir, const char *name)
 	return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-static void report(const struct run *run, const char *design, uint64_t rows, uint64_t ns, uint64_t writer_ns,
-		   uint64_t sealer_ns, double bytes_row, uint64_t commit_max)
+static void report(const struct run *run, const char *design, uint64_t rows, uint64_t ns,
+		   uint64_t writer_ns, uint64_t sealer_ns, double bytes_row, uint64_t commit_max)
 {
-	printf("{\"design\":\"%s\",\"rows\":%" PRIu64 ",\"seconds\":%.2f,\"rows_s\":%.0f,\"writer_us\":%.3f,"
-	       "\"sealer_us\":%.3f,\"bytes_row\":%.1f,\"queue_max\":%" PRIu64 ",\"refused\":%" PRIu64
-	       ",\"commit_max_ms\":%.1f}\n",
-	       design, rows, (double)ns / 1e9, (double)rows * 1e9 / (double)ns, (double)writer_ns / 1e3 / (double)rows,
-	       (double)sealer_ns / 1e3 / (double)rows, bytes_row, run->queue_max, run->refused,
-	       (double)commit_max / 1e6);
+	printf("{\"design\":\"%s\",\"rows\":%" PRIu64
+	       ",\"seconds\":%.2f,\"rows_s\":%.0f,\"writer_us\":%.3f,"
+	       "\"sealer_us\":%.3f,\"bytes_row\":%.1f,\"queue_max\":%" PRIu64
+	       ",\"refused\":%" PRIu64 ",\"commit_max_ms\":%.1f}\n",
+	       design, rows, (double)ns / 1e9, (double)rows * 1e9 / (double)ns,
+	       (double)writer_ns / 1e3 / (double)rows, (double)sealer_ns / 1e3 / (double)rows,
+	       bytes_row, run->queue_max, run->refused, (double)commit_max / 1e6);
 }
 
 static double ring_bytes_per_row(struct store *s)
@@ -300,11 +317,14 @@ static void write_ring(struct run *run, struct batch **templates)
 	struct store_stats stats;
 	struct err err = {};
 
-	if (store_new(&run->store, &options, &err) < 0 || store_add_table(run->store, &flow_rows_table, &err) < 0 ||
+	if (store_new(&run->store, &options, &err) < 0 ||
+	    store_add_table(run->store, &flow_rows_table, &err) < 0 ||
 	    store_start(run->store, &err) < 0)
 		die("store", err.msg);
 	produce(run, templates, 0, full, 0);
 	store_flush(run->store, 60 * NSEC_PER_SEC);
+	printf("full\n");
+	fflush(stdout);
 	start = clock_mono_ns();
 	writer = thread_cpu("store");
 	sealer = thread_cpu("store-seal");
@@ -316,7 +336,8 @@ static void write_ring(struct run *run, struct batch **templates)
 	store_get_stats(run->store, RING_FLOW, &stats);
 	if (stats.rows_bumped || stats.rows_lost)
 		die("store", "rows were bumped or lost");
-	report(run, "ring", run->rows, ns, writer, sealer, ring_bytes_per_row(run->store), stats.commit_ns_max);
+	report(run, "ring", run->rows, ns, writer, sealer, ring_bytes_per_row(run->store),
+	       stats.commit_ns_max);
 	store_stop(run->store, NSEC_PER_SEC);
 	store_free(run->store);
 }
@@ -334,6 +355,8 @@ static void write_plain(struct run *run, struct batch **templates)
 	produce(run, templates, 0, full, 0);
 	while (p.rows < full)
 		usleep(1000);
+	printf("full\n");
+	fflush(stdout);
 	start = clock_mono_ns();
 	writer = thread_cpu("plain");
 	produce(run, templates, full, full + run->rows, run->rate);
@@ -343,22 +366,23 @@ static void write_plain(struct run *run, struct batch **templates)
 	writer = thread_cpu("plain") - writer;
 	run->done = true;
 	pthread_join(thread, NULL);
-	report(run, "plain", run->rows, ns, writer, 0, (double)file_bytes(run->dir, "plain.db") / (double)run->keep,
-	       p.commit_max);
+	report(run, "plain", run->rows, ns, writer, 0,
+	       (double)file_bytes(run->dir, "plain.db") / (double)run->keep, p.commit_max);
 	sqlite3_finalize(p.insert);
 	sqlite3_finalize(p.erase);
 	sqlite3_close(p.db);
 	queue_free(run->queue);
 }
 
-/* Querying ----------------------------------------------------------------------------------------------------- */
+/* Querying */
 
-#define TOP_TALKERS                                                                                         \
-	"SELECT dst_ip, process_name, sum(bytes_read + bytes_written) AS bytes, count(*) FROM netflow "     \
+#define TOP_TALKERS                                                                             \
+	"SELECT dst_ip, process_name, sum(bytes_read + bytes_written) AS bytes, count(*) FROM " \
+	"netflow "                                                                              \
 	"WHERE ts > ?1 GROUP BY dst_ip, process_name ORDER BY bytes DESC LIMIT 10"
 
 /* As the query worker does it: attach all, one view that decodes the columns in use. */
-static sqlite3 *attach_ring(const char *dir, uint64_t *newest)
+static sqlite3 *attach_ring(const char *dir, uint64_t *newest, struct decoder **decoders)
 {
 	struct segment_file files[SCHEMA_MAX_SEGMENTS];
 	struct schema_arm arms[SCHEMA_MAX_SEGMENTS];
@@ -369,7 +393,10 @@ static sqlite3 *attach_ring(const char *dir, uint64_t *newest)
 	size_t narms = 0;
 	int n = schema_list(dir, files, SCHEMA_MAX_SEGMENTS, &err);
 
-	must(db, sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL), "open");
+	must(db,
+	     sqlite3_open_v2(":memory:", &db,
+			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL),
+	     "open");
 	sqlite3_busy_timeout(db, 1000);
 	for (int i = 0; i < n; i++) {
 		struct segment_table info;
@@ -379,7 +406,8 @@ static sqlite3 *attach_ring(const char *dir, uint64_t *newest)
 			continue;
 		if (info.ts_max > *newest)
 			*newest = info.ts_max;
-		arms[narms++] = (struct schema_arm){files[i].schema, info.columns};
+		must(db, decoder_new(&decoders[i], db, files[i].schema), "decoder");
+		arms[narms++] = (struct schema_arm){files[i].schema, info.columns, info.dict};
 	}
 	for (uint32_t i = 0; i < flow_rows_table.nfields; i++)
 		if (strstr(TOP_TALKERS, flow_rows_table.fields[i].name))
@@ -397,13 +425,22 @@ static sqlite3 *open_plain(const char *dir, uint64_t *newest)
 	sqlite3_stmt *st = NULL;
 
 	snprintf(path, sizeof(path), "%s/plain.db", dir);
-	must(db, sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), path);
+	must(db, sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL),
+	     path);
 	sqlite3_busy_timeout(db, 1000);
 	must(db, sqlite3_prepare_v2(db, "SELECT max(ts) FROM netflow", -1, &st, NULL), "max");
 	sqlite3_step(st);
 	*newest = (uint64_t)sqlite3_column_int64(st, 0);
 	sqlite3_finalize(st);
 	return db;
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * NSEC_PER_SEC + (uint64_t)t.tv_nsec;
 }
 
 static int compare_u64(const void *a, const void *b)
@@ -413,15 +450,19 @@ static int compare_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void query(const char *dir, bool plain, unsigned int count, unsigned int every_ms, uint64_t window_ns)
+static void query(const char *dir, bool plain, unsigned int count, unsigned int every_ms,
+		  uint64_t window_ns)
 {
-	uint64_t times[256], scanned = 0;
+	uint64_t times[256], scanned = 0, cpu;
 
 	if (count > 256)
 		count = 256;
+	cpu = 0;
 	for (unsigned int i = 0; i < count; i++) {
-		uint64_t start = clock_mono_ns(), newest = 0;
-		sqlite3 *db = plain ? open_plain(dir, &newest) : attach_ring(dir, &newest);
+		uint64_t start = clock_mono_ns(), cpu_start = cpu_ns(), newest = 0;
+		struct decoder *decoders[SCHEMA_MAX_SEGMENTS] = {};
+		sqlite3 *db =
+			plain ? open_plain(dir, &newest) : attach_ring(dir, &newest, decoders);
 		sqlite3_stmt *st = NULL;
 		unsigned int rows = 0;
 
@@ -431,19 +472,27 @@ static void query(const char *dir, bool plain, unsigned int count, unsigned int 
 			rows++;
 		sqlite3_finalize(st);
 		times[i] = clock_mono_ns() - start;
+		cpu += cpu_ns() - cpu_start;
 		if (rows != 10)
 			die("query", "ten rows expected");
-		must(db, sqlite3_prepare_v2(db, "SELECT count(*) FROM netflow WHERE ts > ?1", -1, &st, NULL), "count");
+		must(db,
+		     sqlite3_prepare_v2(db, "SELECT count(*) FROM netflow WHERE ts > ?1", -1, &st,
+					NULL),
+		     "count");
 		sqlite3_bind_int64(st, 1, (int64_t)(newest - window_ns));
 		sqlite3_step(st);
 		scanned = (uint64_t)sqlite3_column_int64(st, 0);
 		sqlite3_finalize(st);
+		for (unsigned int k = 0; k < SCHEMA_MAX_SEGMENTS; k++)
+			decoder_free(decoders[k]);
 		sqlite3_close(db);
 		usleep(every_ms * 1000);
 	}
 	qsort(times, count, sizeof(times[0]), compare_u64);
-	printf("{\"queries\":%u,\"scanned\":%" PRIu64 ",\"p50_ms\":%.1f,\"min_ms\":%.1f,\"max_ms\":%.1f}\n", count, scanned,
-	       (double)times[count / 2] / 1e6, (double)times[0] / 1e6, (double)times[count - 1] / 1e6);
+	printf("{\"queries\":%u,\"scanned\":%" PRIu64
+	       ",\"cpu_ms\":%.1f,\"p50_ms\":%.1f,\"min_ms\":%.1f,\"max_ms\":%.1f}\n",
+	       count, scanned, (double)cpu / count / 1e6, (double)times[count / 2] / 1e6,
+	       (double)times[0] / 1e6, (double)times[count - 1] / 1e6);
 }
 
 int main(int argc, char **argv)
@@ -453,13 +502,14 @@ int main(int argc, char **argv)
 	struct run run = {};
 
 	if (argc == 7 && !strcmp(argv[1], "query")) {
-		query(argv[3], !strcmp(argv[2], "plain"), (unsigned int)atoi(argv[4]), (unsigned int)atoi(argv[5]),
-		      strtoull(argv[6], NULL, 10) * NSEC_PER_SEC);
+		query(argv[3], !strcmp(argv[2], "plain"), (unsigned int)atoi(argv[4]),
+		      (unsigned int)atoi(argv[5]), strtoull(argv[6], NULL, 10) * NSEC_PER_SEC);
 		return 0;
 	}
 	if (argc != 7 || strcmp(argv[1], "write")) {
-		fprintf(stderr, "usage: store_bench write ring|plain DIR KEEP ROWS RATE\n"
-				"       store_bench query ring|plain DIR COUNT EVERY_MS WINDOW_SECONDS\n");
+		fprintf(stderr,
+			"usage: store_bench write ring|plain DIR KEEP ROWS RATE\n"
+			"       store_bench query ring|plain DIR COUNT EVERY_MS WINDOW_SECONDS\n");
 		return 2;
 	}
 	run.dir = argv[3];

@@ -11,7 +11,7 @@
 #include "lib/flow_rows.h"
 #include "store/store.h"
 
-#define T0 UINT64_C(1700000000000000000)
+#define T0	   UINT64_C(1700000000000000000)
 #define BATCH_ROWS 500u
 
 static void on_event(void *arg, const char *event, const char *detail)
@@ -32,11 +32,12 @@ static void print_stats(struct store *s)
 	struct store_stats st;
 
 	store_get_stats(s, RING_FLOW, &st);
-	printf("stats {\"rows\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"bytes\": %" PRIu64
-	       ", \"segments\": %" PRIu64 ", \"evicted\": %" PRIu64 ", \"quarantined\": %" PRIu64 ", \"errors\": %" PRIu64
-	       ", \"last_ts\": %" PRIu64 ", \"state\": \"%s\"}\n",
-	       st.rows, st.rows_refused, st.rows_lost, st.bytes, st.segments, st.evicted, st.quarantined, st.errors,
-	       store_last_ts(s, &flow_rows_table), st.state);
+	printf("stats {\"rows\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"lost\": %" PRIu64
+	       ", \"bytes\": %" PRIu64 ", \"segments\": %" PRIu64 ", \"evicted\": %" PRIu64
+	       ", \"quarantined\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"last_ts\": %" PRIu64
+	       ", \"state\": \"%s\"}\n",
+	       st.rows, st.rows_refused, st.rows_lost, st.bytes, st.segments, st.evicted,
+	       st.quarantined, st.errors, store_last_ts(s, &flow_rows_table), st.state);
 	fflush(stdout);
 }
 
@@ -61,10 +62,12 @@ static uint64_t push(struct store *s, struct flow_rows *g, uint64_t next, uint64
 	return next;
 }
 
-/* store_driver DIR MAX_BYTES MAX_ROWS RESERVE; lines: "push N", "try N" (no waiting for room), "flush", "stats", "quit". */
+/* store_driver DIR MAX_BYTES MAX_ROWS RESERVE; lines: "push N", "try N" (no waiting for room),
+ * "flush", "stats", "quit". */
 int main(int argc, char **argv)
 {
-	struct store_options options = {.queue_batches = 64, .flush_ns = 50 * NSEC_PER_MSEC, .on_event = on_event};
+	struct store_options options = {
+		.queue_batches = 64, .flush_ns = 50 * NSEC_PER_MSEC, .on_event = on_event};
 	struct store *s = NULL;
 	struct flow_rows g;
 	struct err err = {};

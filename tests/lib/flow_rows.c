@@ -74,7 +74,8 @@ static void set_ip(struct ip_addr *ip, bool v6, uint32_t net, uint32_t i)
 {
 	ip->family = v6 ? 6 : 4;
 	if (!v6) {
-		memcpy(ip->addr, (const uint8_t[]){10, (uint8_t)net, (uint8_t)(i >> 8), (uint8_t)i}, 4);
+		memcpy(ip->addr, (const uint8_t[]){10, (uint8_t)net, (uint8_t)(i >> 8), (uint8_t)i},
+		       4);
 		return;
 	}
 	memcpy(ip->addr, (const uint8_t[]){0x20, 0x01, 0x0d, 0xb8}, 4);
@@ -83,9 +84,11 @@ static void set_ip(struct ip_addr *ip, bool v6, uint32_t net, uint32_t i)
 	ip->addr[15] = (uint8_t)i;
 }
 
-static void set_names(struct flow_rows *g, struct batch *b, struct flow_rows_row *row, uint32_t remote)
+static void set_names(struct flow_rows *g, struct batch *b, struct flow_rows_row *row,
+		      uint32_t remote)
 {
-	static const char *const names[] = {"nginx", "curl", "java", "postgres", "python3", "node", "envoy", "sshd"};
+	static const char *const names[] = {"nginx",   "curl", "java",	"postgres",
+					    "python3", "node", "envoy", "sshd"};
 	uint32_t process = skewed(g, 256), container = process % 128;
 	char text[80];
 	int n;
@@ -94,11 +97,13 @@ static void set_names(struct flow_rows *g, struct batch *b, struct flow_rows_row
 	if (process < 8)
 		snprintf(row->process_name, sizeof(row->process_name), "%s", names[process]);
 	else
-		snprintf(row->process_name, sizeof(row->process_name), "%s-%u", names[process % 8], process);
+		snprintf(row->process_name, sizeof(row->process_name), "%s-%u", names[process % 8],
+			 process);
 	row->cgroup_id = 5000 + container * 31;
 	if (container % 4) {
-		n = snprintf(text, sizeof(text), "%08x%08x%08x%08x%08x%08x%08x%08x", container, container * 7, container * 11,
-			     container * 13, container * 17, container * 19, container * 23, container * 29);
+		n = snprintf(text, sizeof(text), "%08x%08x%08x%08x%08x%08x%08x%08x", container,
+			     container * 7, container * 11, container * 13, container * 17,
+			     container * 19, container * 23, container * 29);
 		row->container_id = batch_str(b, text, (size_t)n);
 	}
 	if (remote % 4 == 1) {

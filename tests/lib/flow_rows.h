@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Rows shaped like those of a busy host's netflow, for benchmarks and fault tests of what stores them. */
+/* Rows shaped like those of a busy host's netflow, for benchmarks and fault tests of what stores
+ * them. */
 #pragma once
 
 #include <stdint.h>
@@ -38,5 +39,6 @@ struct flow_rows {
 };
 
 void flow_rows_init(struct flow_rows *g);
-/* n rows, ts from first on, step apart; sealed. 4096 remote and 8 local addresses, 256 processes, 128 containers, 1024 names. */
+/* n rows, ts from first on, step apart; sealed. 4096 remote and 8 local addresses, 256 processes,
+ * 128 containers, 1024 names. */
 struct batch *flow_rows_batch(struct flow_rows *g, uint32_t n, uint64_t first, uint64_t step);

@@ -13,30 +13,37 @@
 
 static const char *const proto_names[] = {"", "tcp", "udp", NULL};
 
-#define SAMPLE_FIELDS                                                                          \
-	FIELD(sample_row, ts, U64, TIME, TAG, "ns", "time"),                                    \
-	FIELD(sample_row, pid, U32, INT64, TAG, "", "process", .null = NULL_ZERO),              \
-	FIELD(sample_row, comm, CHARS, TEXT, TAG, "", "name", .dict = true),                    \
-	FIELD(sample_row, note, STR, TEXT, TAG, "", "free text"),                               \
-	FIELD(sample_row, domain, STR, TEXT, TAG, "", "name of a host", .dict = true,           \
-	      .null = NULL_ZERO),                                                              \
-	FIELD(sample_row, ip, IP, IP, TAG, "", "address", .null = NULL_ZERO),                   \
-	FIELD(sample_row, proto, ENUM, TEXT, TAG, "", "protocol", .names = proto_names,         \
-	      .null = NULL_ZERO),                                                              \
-	FIELD(sample_row, ok, U8, BOOL, TAG, "", "went well"),                                  \
-	FIELD(sample_row, exit_status, I32, INT64, GAUGE, "", "status", .null = NULL_MAX),      \
-	FIELD(sample_row, delta, I64, INT64, DELTA, "By", "signed"),                            \
-	FIELD(sample_row, load, F64, DOUBLE, GAUGE, "", "load"),                                \
-	FIELD(sample_row, mac, CHARS, BYTES, TAG, "", "bytes"),                                 \
-	FIELD(sample_row, port, U16, INT64, TAG, "", "port", .null = NULL_MAX),                 \
-	FIELD(sample_row, big, U64, INT64, GAUGE, "", "beyond int64")
+#define SAMPLE_FIELDS                                                                              \
+	FIELD(sample_row, ts, U64, TIME, TAG, "ns", "time"),                                       \
+		FIELD(sample_row, pid, U32, INT64, TAG, "", "process", .null = NULL_ZERO),         \
+		FIELD(sample_row, comm, CHARS, TEXT, TAG, "", "name", .dict = true),               \
+		FIELD(sample_row, note, STR, TEXT, TAG, "", "free text"),                          \
+		FIELD(sample_row, domain, STR, TEXT, TAG, "", "name of a host", .dict = true,      \
+		      .null = NULL_ZERO),                                                          \
+		FIELD(sample_row, ip, IP, IP, TAG, "", "address", .null = NULL_ZERO),              \
+		FIELD(sample_row, proto, ENUM, TEXT, TAG, "", "protocol", .names = proto_names,    \
+		      .null = NULL_ZERO),                                                          \
+		FIELD(sample_row, ok, U8, BOOL, TAG, "", "went well"),                             \
+		FIELD(sample_row, exit_status, I32, INT64, GAUGE, "", "status", .null = NULL_MAX), \
+		FIELD(sample_row, delta, I64, INT64, DELTA, "By", "signed"),                       \
+		FIELD(sample_row, load, F64, DOUBLE, GAUGE, "", "load"),                           \
+		FIELD(sample_row, mac, CHARS, BYTES, TAG, "", "bytes"),                            \
+		FIELD(sample_row, port, U16, INT64, TAG, "", "port", .null = NULL_MAX),            \
+		FIELD(sample_row, big, U64, INT64, GAUGE, "", "beyond int64")
 
 static const struct field sample_fields[] = {SAMPLE_FIELDS};
 /* The same row with a second view of one member: what a new version of a plugin may do. */
 static const struct field sample_wide_fields[] = {
 	SAMPLE_FIELDS,
-	{.name = "pid_again", .type = COLUMN_INT64, .repr = REPR_U32, .off = offsetof(struct sample_row, pid),
-	 .size = 4, .kind = KIND_TAG, .sensitivity = SENSITIVITY_META, .unit = "", .help = "added later"},
+	{.name = "pid_again",
+	 .type = COLUMN_INT64,
+	 .repr = REPR_U32,
+	 .off = offsetof(struct sample_row, pid),
+	 .size = 4,
+	 .kind = KIND_TAG,
+	 .sensitivity = SENSITIVITY_META,
+	 .unit = "",
+	 .help = "added later"},
 };
 static const struct field shell_fields[] = {
 	FIELD(shell_row, ts, U64, TIME, TAG, "ns", "time"),
@@ -45,7 +52,8 @@ static const struct field shell_fields[] = {
 };
 
 const struct table sample_table = TABLE(sample_row, FLOW, "sample", "one of each", sample_fields);
-const struct table sample_wide_table = TABLE(sample_row, FLOW, "sample", "one of each", sample_wide_fields);
+const struct table sample_wide_table =
+	TABLE(sample_row, FLOW, "sample", "one of each", sample_wide_fields);
 const struct table shell_table = TABLE(shell_row, AUDIT, "shell", "lines", shell_fields);
 
 static void on_event(void *arg, const char *event, const char *detail)
@@ -84,7 +92,8 @@ int fixture_setup(void **state)
 	snprintf(f->ring, sizeof(f->ring), "%s/ring", f->dir);
 	f->options = (struct store_options){
 		.dir = f->ring,
-		.limits = {[RING_FLOW] = {.max_bytes = 256 << 20}, [RING_AUDIT] = {.max_bytes = 64 << 20}},
+		.limits = {[RING_FLOW] = {.max_bytes = 256 << 20},
+			   [RING_AUDIT] = {.max_bytes = 64 << 20}},
 		.queue_batches = 64,
 		.flush_ns = 20 * NSEC_PER_MSEC,
 		.on_event = on_event,
@@ -203,7 +212,9 @@ sqlite3 *reader_open(const struct fixture *f, const struct table *const *tables)
 	int n = schema_list(f->ring, files, SCHEMA_MAX_SEGMENTS, &err);
 
 	assert_true(n >= 0);
-	assert_int_equal(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL),
+		SQLITE_OK);
 	sqlite3_busy_timeout(db, 5000); /* sealing locks a file for a moment */
 	for (int i = 0; i < n; i++)
 		if (schema_attach(db, &files[i], &err) < 0)
@@ -219,7 +230,8 @@ sqlite3 *reader_open(const struct fixture *f, const struct table *const *tables)
 				continue;
 			if (schema_read_table(db, files[i].schema, *tables, &info, &err) < 0)
 				fail_msg("schema_read_table: %s", err.msg);
-			arms[narms++] = (struct schema_arm){files[i].schema, info.columns};
+			arms[narms++] = (struct schema_arm){.schema = files[i].schema,
+							    .columns = info.columns};
 		}
 		schema_view_sql(&sql, *tables, arms, narms, NULL);
 		assert_int_equal(buf_status(&sql), 0);

@@ -34,9 +34,9 @@ struct sample_row {
 	uint64_t big;
 };
 
-extern const struct table sample_table;     /* "sample", flow ring */
+extern const struct table sample_table;	     /* "sample", flow ring */
 extern const struct table sample_wide_table; /* "sample" with one column more */
-extern const struct table shell_table;      /* "shell", audit ring */
+extern const struct table shell_table;	     /* "shell", audit ring */
 
 struct shell_row {
 	uint64_t ts;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The form on disk: lists, views over segments and how SQLite runs them, attach.sql, dictionary, retention. */
+/* The form on disk: lists, views over segments and how SQLite runs them, attach.sql, dictionary,
+ * retention. */
 #include "unit/store_fixture.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/decode.h"
 #include "store/dict.h"
 #include "store/retention.h"
 
@@ -105,11 +107,15 @@ static void test_pushdown(void **state)
 {
 	static const char *const queries[] = {
 		"SELECT * FROM sample WHERE ts > 1700000000000500000",
-		"SELECT ip, domain, sum(delta) FROM sample WHERE ts > 1700000000000500000 GROUP BY ip, domain "
+		"SELECT ip, domain, sum(delta) FROM sample WHERE ts > 1700000000000500000 GROUP BY "
+		"ip, domain "
 		"ORDER BY 3 DESC LIMIT 10",
-		"SELECT count(*) FROM sample WHERE ts BETWEEN 5 AND 1700000000000500000 AND comm = 'proc-1'",
-		"SELECT ts, comm FROM sample WHERE ts > 1700000000000500000 ORDER BY ts DESC LIMIT 3",
-		"SELECT a.ts FROM sample a JOIN sample b ON a.ts = b.ts WHERE a.ts > 1700000000020000000",
+		"SELECT count(*) FROM sample WHERE ts BETWEEN 5 AND 1700000000000500000 AND comm = "
+		"'proc-1'",
+		"SELECT ts, comm FROM sample WHERE ts > 1700000000000500000 ORDER BY ts DESC LIMIT "
+		"3",
+		"SELECT a.ts FROM sample a JOIN sample b ON a.ts = b.ts WHERE a.ts > "
+		"1700000000020000000",
 	};
 	struct fixture *f = *state;
 	sqlite3 *db;
@@ -125,8 +131,10 @@ static void test_pushdown(void **state)
 			fail_msg("%s:\n%s", queries[i], plan);
 		free(plan);
 	}
-	assert_int_equal(query_int(db, "SELECT count(*) FROM sample WHERE ts >= 1700000000010000000"), 1500);
-	assert_int_equal(query_int(db, "SELECT ts FROM sample ORDER BY ts DESC LIMIT 1"), T0 + 30499000);
+	assert_int_equal(
+		query_int(db, "SELECT count(*) FROM sample WHERE ts >= 1700000000010000000"), 1500);
+	assert_int_equal(query_int(db, "SELECT ts FROM sample ORDER BY ts DESC LIMIT 1"),
+			 T0 + 30499000);
 	sqlite3_close(db);
 }
 
@@ -154,10 +162,11 @@ static void test_wanted(void **state)
 	assert_false(column_set_has(&info.columns, sample_table.nfields));
 	assert_int_equal(schema_read_table(db, file.schema, &shell_table, &info, NULL), 0);
 	assert_int_equal(info.rows, 0);
-	assert_false(column_set_has(&info.columns, 0)); /* an audit table is not in a flow segment */
+	assert_false(
+		column_set_has(&info.columns, 0)); /* an audit table is not in a flow segment */
 
 	assert_int_equal(schema_read_table(db, file.schema, &sample_table, &info, NULL), 0);
-	arm = (struct schema_arm){file.schema, info.columns};
+	arm = (struct schema_arm){.schema = file.schema, .columns = info.columns};
 	column_set_add(&wanted, (unsigned int)table_find(&sample_table, "comm"));
 	schema_view_sql(&sql, &sample_table, &arm, 1, &wanted);
 	assert_int_equal(sqlite3_exec(db, "DROP VIEW sample", NULL, NULL, NULL), SQLITE_OK);
@@ -174,6 +183,83 @@ static void test_wanted(void **state)
 	sqlite3_close(db);
 }
 
+static int deny_all(void *arg, int action, const char *a, const char *b, const char *c,
+		    const char *d)
+{
+	(void)arg, (void)a, (void)b, (void)c, (void)d;
+	return action == SQLITE_SELECT || action == SQLITE_FUNCTION || action == SQLITE_READ
+		       ? SQLITE_OK
+		       : SQLITE_DENY;
+}
+
+/* The decoding function gives what the segment's own view gives, also under an authorizer, and
+ * needs no subquery. */
+static void test_decoder(void **state)
+{
+	struct fixture *f = *state;
+	struct schema_arm arms[SCHEMA_MAX_SEGMENTS];
+	struct decoder *decoders[SCHEMA_MAX_SEGMENTS];
+	struct segment_file files[SCHEMA_MAX_SEGMENTS];
+	struct buf sql = {};
+	unsigned int narms = 0;
+	sqlite3 *db;
+	int n;
+
+	make_segments(f, 3);
+	db = reader_open(f, both);
+	assert_int_equal(
+		sqlite3_exec(db, "CREATE TABLE slow AS SELECT * FROM sample; DROP VIEW temp.sample",
+			     NULL, NULL, NULL),
+		SQLITE_OK);
+	n = schema_list(f->ring, files, SCHEMA_MAX_SEGMENTS, NULL);
+	for (int i = 0; i < n; i++) {
+		struct segment_table info;
+
+		if (files[i].ring != RING_FLOW)
+			continue;
+		assert_int_equal(schema_read_table(db, files[i].schema, &sample_table, &info, NULL),
+				 0);
+		assert_true(column_set_has(&info.dict,
+					   (unsigned int)table_find(&sample_table, "comm")));
+		assert_true(
+			column_set_has(&info.dict, (unsigned int)table_find(&sample_table, "ip")));
+		assert_false(column_set_has(&info.dict,
+					    (unsigned int)table_find(&sample_table, "note")));
+		assert_false(column_set_has(&info.dict, 0));
+		assert_int_equal(decoder_new(&decoders[narms], db, files[i].schema), SQLITE_OK);
+		arms[narms++] = (struct schema_arm){files[i].schema, info.columns, info.dict};
+	}
+	schema_view_sql(&sql, &sample_table, arms, narms, NULL);
+	assert_int_equal(sqlite3_exec(db, sql.data, NULL, NULL, NULL), SQLITE_OK);
+	buf_free(&sql);
+	sqlite3_set_authorizer(db, deny_all, NULL);
+	sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+	char *plan = plan_of(db, "SELECT ip, domain, sum(delta) FROM sample WHERE ts > "
+				 "1700000000000500000 GROUP BY 1, 2");
+
+	assert_int_equal(count_of(plan, "CORRELATED"), 0);
+	assert_true(count_of(plan, "SEARCH d USING INTEGER PRIMARY KEY") >= 3);
+	free(plan);
+	assert_int_equal(
+		query_int(db,
+			  "SELECT count(*) FROM (SELECT * FROM sample EXCEPT SELECT * FROM slow)"),
+		0);
+	assert_int_equal(
+		query_int(db,
+			  "SELECT count(*) FROM (SELECT * FROM slow EXCEPT SELECT * FROM sample)"),
+		0);
+	assert_int_equal(query_int(db, "SELECT count(*) FROM sample"), 1500);
+	/* What is no id of the segment is no text; what is no integer is itself. */
+	assert_int_equal(query_int(db, "SELECT flow1_text(60000) IS NULL AND flow1_text(-1) IS "
+				       "NULL AND flow1_text(1 << 40) IS NULL "
+				       "AND flow1_text('12') = '12' AND flow1_text(NULL) IS NULL "
+				       "AND flow1_text(1) IS NOT NULL"),
+			 1);
+	for (unsigned int i = 0; i < narms; i++)
+		decoder_free(decoders[i]);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
 /* A segment that is gone or is none leaves nothing attached. */
 static void test_attach_refused(void **state)
 {
@@ -182,7 +268,9 @@ static void test_attach_refused(void **state)
 	struct err err = {};
 	sqlite3 *db = NULL;
 
-	assert_int_equal(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL),
+		SQLITE_OK);
 	snprintf(file.path, sizeof(file.path), "%s/none.db", f->dir);
 	assert_int_equal(schema_attach(db, &file, &err), -ENOENT);
 	touch(f->dir, "none.db", 0600);
@@ -196,7 +284,8 @@ static void test_attach_refused(void **state)
 	assert_int_equal(write(fd, junk, sizeof(junk)), sizeof(junk));
 	close(fd);
 	assert_int_equal(schema_attach(db, &file, &err), -EBADMSG);
-	assert_int_equal(query_int(db, "SELECT count(*) FROM pragma_database_list WHERE name = 'flow7'"), 0);
+	assert_int_equal(
+		query_int(db, "SELECT count(*) FROM pragma_database_list WHERE name = 'flow7'"), 0);
 	sqlite3_close(db);
 }
 
@@ -229,14 +318,19 @@ static void test_attach_sql(void **state)
 	sqlite3 *db;
 
 	make_segments(f, 3);
-	assert_int_equal(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL),
+		SQLITE_OK);
 	run_script(db, f->ring, "attach.sql", true);
 	assert_int_equal(query_int(db, "SELECT count(*) FROM sample"), 1500);
 	assert_int_equal(query_int(db, "SELECT count(*) FROM shell"), 11);
-	assert_int_equal(sqlite3_exec(db, "DELETE FROM flow1.sample_data", NULL, NULL, NULL), SQLITE_READONLY);
+	assert_int_equal(sqlite3_exec(db, "DELETE FROM flow1.sample_data", NULL, NULL, NULL),
+			 SQLITE_READONLY);
 	sqlite3_close(db);
 	/* As one who can't read the live ones. */
-	assert_int_equal(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL),
+		SQLITE_OK);
 	run_script(db, f->ring, "attach.sql", false);
 	assert_true(query_int(db, "SELECT count(*) FROM sample") >= 1000);
 	assert_int_equal(query_int(db, "SELECT count(*) FROM shell"), 0);
@@ -252,7 +346,8 @@ static void test_attach_sql(void **state)
 static void test_dict(void **state)
 {
 	struct dict d = {};
-	struct ip_addr v4 = {.family = 4, .addr = {192, 0, 2, 1}}, v6 = {.family = 6, .addr = {192, 0, 2, 1}};
+	struct ip_addr v4 = {.family = 4, .addr = {192, 0, 2, 1}},
+		       v6 = {.family = 6, .addr = {192, 0, 2, 1}};
 	char scratch[256];
 	uint32_t len;
 
@@ -278,7 +373,8 @@ static void test_dict(void **state)
 	assert_int_equal(dict_text(&d, "y", 1), 10);
 	assert_int_equal(d.saved, 2);
 	for (uint32_t i = d.nkeys; i < DICT_MAX_STRINGS; i++)
-		assert_true(dict_text(&d, scratch, (uint32_t)snprintf(scratch, sizeof(scratch), "k%u", i)) > 0);
+		assert_true(dict_text(&d, scratch,
+				      (uint32_t)snprintf(scratch, sizeof(scratch), "k%u", i)) > 0);
 	assert_int_equal(dict_text(&d, "one more", 8), 0);
 	assert_int_equal(dict_text(&d, "y", 1), 10);
 	assert_true(d.full > 0);
@@ -288,7 +384,8 @@ static void test_dict(void **state)
 static void test_retention(void **state)
 {
 	struct ring_limits limits = {.max_bytes = 70 << 20, .max_rows = 7000, .max_age_ns = 700};
-	struct retention_state st = {.now_ns = 10000, .files = 7, .max_bytes = 70 << 20, .segments = 1};
+	struct retention_state st = {
+		.now_ns = 10000, .files = 7, .max_bytes = 70 << 20, .segments = 1};
 
 	(void)state;
 	assert_int_equal(retention_max_bytes(100, 50, 1000, 10), 100);
@@ -332,7 +429,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_list, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_pushdown, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_wanted, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_attach_refused, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_decoder, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_attach_refused, fixture_setup,
+						fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_attach_sql, fixture_setup, fixture_teardown),
 		cmocka_unit_test(test_dict),
 		cmocka_unit_test(test_retention),

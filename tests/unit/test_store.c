@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The store: every kind of cell comes back as it went in, acknowledgement, order, loss, several threads. */
+/* The store: every kind of cell comes back as it went in, acknowledgement, order, loss, several
+ * threads. */
 #include "unit/store_fixture.h"
 
 #include <errno.h>
@@ -50,14 +51,16 @@ static void check_rows(sqlite3 *db, const struct batch *b)
 {
 	sqlite3_stmt *st = NULL;
 
-	assert_int_equal(sqlite3_prepare_v2(db, "SELECT * FROM sample ORDER BY ts", -1, &st, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(db, "SELECT * FROM sample ORDER BY ts", -1, &st, NULL),
+			 SQLITE_OK);
 	assert_int_equal(sqlite3_column_count(st), b->table->nfields);
 	for (uint32_t row = 0; row < b->nrows; row++) {
 		assert_int_equal(sqlite3_step(st), SQLITE_ROW);
 		for (uint32_t col = 0; col < b->table->nfields; col++) {
 			struct value v;
 
-			assert_string_equal(sqlite3_column_name(st, (int)col), b->table->fields[col].name);
+			assert_string_equal(sqlite3_column_name(st, (int)col),
+					    b->table->fields[col].name);
 			batch_get(b, row, col, &v);
 			check_cell(st, (int)col, &v, &b->table->fields[col]);
 		}
@@ -114,12 +117,18 @@ static void test_reopen_goes_on(void **state)
 	assert_int_equal(segment_count(f), 1);
 	db = reader_open(f, both);
 	assert_int_equal(query_int(db, "SELECT count(*) FROM sample"), 4 * 997);
-	/* Nothing twice; but bytes that were cleaned on their way in aren't recognised by their cleaned form. */
-	assert_int_equal(query_int(db, "SELECT count(*) - count(DISTINCT s) FROM flow1.strings WHERE s NOT LIKE 'bad%'"),
+	/* Nothing twice; but bytes that were cleaned on their way in aren't recognised by their
+	 * cleaned form. */
+	assert_int_equal(query_int(db, "SELECT count(*) - count(DISTINCT s) FROM flow1.strings "
+				       "WHERE s NOT LIKE 'bad%'"),
 			 0);
-	assert_int_equal(query_int(db, "SELECT count(*) FROM sample WHERE ip NOT LIKE '10.%' AND ip NOT LIKE 'a00:%'"), 0);
-	assert_int_equal(query_int(db, "SELECT rows FROM flow1.segment_tables WHERE name='sample'"), 4 * 997);
-	assert_int_equal(query_int(db, "SELECT ts_min FROM flow1.segment_tables WHERE name='sample'"), T0);
+	assert_int_equal(query_int(db, "SELECT count(*) FROM sample WHERE ip NOT LIKE '10.%' AND "
+				       "ip NOT LIKE 'a00:%'"),
+			 0);
+	assert_int_equal(query_int(db, "SELECT rows FROM flow1.segment_tables WHERE name='sample'"),
+			 4 * 997);
+	assert_int_equal(
+		query_int(db, "SELECT ts_min FROM flow1.segment_tables WHERE name='sample'"), T0);
 	sqlite3_close(db);
 }
 
@@ -164,7 +173,8 @@ static void test_dictionary_full(void **state)
 
 			row->ts = T0 + done;
 			/* Only digits: an inline "123" must not be taken for an id. */
-			row->domain = batch_str(b, text, (size_t)snprintf(text, sizeof(text), "%u", done + 1));
+			row->domain = batch_str(
+				b, text, (size_t)snprintf(text, sizeof(text), "%u", done + 1));
 		}
 		batch_seal(b, NULL);
 		while (store_push(f->store, b) == -ENOBUFS)
@@ -178,8 +188,11 @@ static void test_dictionary_full(void **state)
 	db = reader_open(f, both);
 	assert_int_equal(query_int(db, "SELECT count(*) FROM flow1.strings"), DICT_MAX_STRINGS);
 	assert_int_equal(query_int(db, "SELECT count(DISTINCT domain) FROM sample"), n);
-	assert_int_equal(query_int(db, "SELECT count(*) FROM sample WHERE typeof(domain) != 'text'"), 0);
-	assert_int_equal(query_int(db, "SELECT count(*) FROM sample WHERE CAST(domain AS INTEGER) != ts - 1700000000000000000 + 1"), 0);
+	assert_int_equal(
+		query_int(db, "SELECT count(*) FROM sample WHERE typeof(domain) != 'text'"), 0);
+	assert_int_equal(query_int(db, "SELECT count(*) FROM sample WHERE CAST(domain AS INTEGER) "
+				       "!= ts - 1700000000000000000 + 1"),
+			 0);
 	sqlite3_close(db);
 	fixture_close(f);
 	fixture_open(f, both); /* a full dictionary is read back */
@@ -215,7 +228,8 @@ static void test_refused(void **state)
 	assert_int_equal(stats.rows_refused, 14);
 	assert_int_equal(stats.queue_cap, 3);
 	db = reader_open(f, both);
-	assert_int_equal(query_int(db, "SELECT lost FROM flow1.segment_tables WHERE name='sample'"), 14);
+	assert_int_equal(query_int(db, "SELECT lost FROM flow1.segment_tables WHERE name='sample'"),
+			 14);
 	sqlite3_close(db);
 	store_stop(f->store, NSEC_PER_SEC);
 	struct batch *late = sample_batch(&shell_table, 1, T0, 1);
@@ -240,10 +254,12 @@ static void test_bad_arguments(void **state)
 	batch_unref(other);
 	assert_int_equal(store_new(&second, &f->options, &err), -EBUSY);
 	assert_null(second);
-	assert_int_equal(store_set_limits(f->store, RING_AUDIT, &(struct ring_limits){.max_bytes = 1}), -EINVAL);
+	assert_int_equal(
+		store_set_limits(f->store, RING_AUDIT, &(struct ring_limits){.max_bytes = 1}),
+		-EINVAL);
 }
 
-/* Threads ------------------------------------------------------------------------------------------------------ */
+/* Threads */
 
 struct pusher {
 	struct fixture *f;
@@ -330,11 +346,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_round_trip, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_reopen_goes_on, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_reopen_goes_on, fixture_setup,
+						fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_bump, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_dictionary_full, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_dictionary_full, fixture_setup,
+						fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_refused, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_bad_arguments, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_bad_arguments, fixture_setup,
+						fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_threads, fixture_setup, fixture_teardown),
 	};
 

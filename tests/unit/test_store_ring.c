@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The ring: rotation, retention, sealing, recovery from damage, schema changes, readers in the way. */
+/* The ring: rotation, retention, sealing, recovery from damage, schema changes, readers in the way.
+ */
 #include "unit/store_fixture.h"
 
 #include <errno.h>
@@ -133,8 +134,10 @@ static void test_limits_at_run_time(void **state)
 	push_rows(f, &sample_table, 30000, T0, 1000);
 	store_get_stats(f->store, RING_FLOW, &stats);
 	assert_int_equal(stats.segments, 1);
-	assert_int_equal(store_set_limits(f->store, RING_FLOW,
-					  &(struct ring_limits){.max_bytes = 64 << 20, .max_rows = 7000}), 0);
+	assert_int_equal(
+		store_set_limits(f->store, RING_FLOW,
+				 &(struct ring_limits){.max_bytes = 64 << 20, .max_rows = 7000}),
+		0);
 	push_rows(f, &sample_table, 1000, T0 + 1000000000, 1000);
 	push_rows(f, &sample_table, 1000, T0 + 2000000000, 1000);
 	store_get_stats(f->store, RING_FLOW, &stats);
@@ -177,8 +180,11 @@ static void test_schema_change(void **state)
 	assert_int_equal(segment_count(f), 2);
 	db = reader_open(f, wide);
 	assert_int_equal(query_int(db, "SELECT count(*) FROM sample"), 150);
-	assert_int_equal(query_int(db, "SELECT count(*) FROM sample WHERE pid_again IS NULL AND ts < 1700000000001000000"), 100);
-	assert_int_equal(query_int(db, "SELECT count(*) FROM sample WHERE pid_again = ifnull(pid, 0)"), 50);
+	assert_int_equal(query_int(db, "SELECT count(*) FROM sample WHERE pid_again IS NULL AND ts "
+				       "< 1700000000001000000"),
+			 100);
+	assert_int_equal(
+		query_int(db, "SELECT count(*) FROM sample WHERE pid_again = ifnull(pid, 0)"), 50);
 	sqlite3_close(db);
 	fixture_close(f);
 
@@ -224,7 +230,8 @@ static unsigned int quarantined(const struct fixture *f)
 		uint64_t now = clock_real_ns() / NSEC_PER_SEC;
 
 		for (uint64_t s = now - 10; s <= now; s++) {
-			snprintf(cmd, sizeof(cmd), "%s/quarantine/%llu-flow-%08u.db", f->ring, (unsigned long long)s, i);
+			snprintf(cmd, sizeof(cmd), "%s/quarantine/%llu-flow-%08u.db", f->ring,
+				 (unsigned long long)s, i);
 			n += access(cmd, F_OK) == 0;
 		}
 	}
@@ -323,7 +330,9 @@ static void test_newer_version(void **state)
 	push_rows(f, &sample_table, 10, T0 + 60000000, 1000);
 	assert_true(fixture_event(f, "newer_segment"));
 	assert_int_equal(segment_count(f), 5);
-	assert_int_equal(sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL), SQLITE_OK);
+	assert_int_equal(
+		sqlite3_open_v2(":memory:", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI, NULL),
+		SQLITE_OK);
 	sqlite3_busy_timeout(db, 5000);
 	assert_int_equal(schema_attach(db, &newest, &err), -EPROTONOSUPPORT);
 	sqlite3_close(db);
@@ -335,7 +344,8 @@ static void test_newer_version(void **state)
 	assert_int_equal(stats.quarantined, 0);
 }
 
-/* A reader that holds its snapshot keeps a segment from being sealed, never the ring from going on. */
+/* A reader that holds its snapshot keeps a segment from being sealed, never the ring from going on.
+ */
 static void test_pinned_reader(void **state)
 {
 	struct fixture *f = *state;
@@ -347,7 +357,8 @@ static void test_pinned_reader(void **state)
 	push_rows(f, &sample_table, 500, T0, 1000);
 	first = segment_at(f, 0);
 	assert_int_equal(sqlite3_open_v2(first.path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT count(*) FROM sample", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN; SELECT count(*) FROM sample", NULL, NULL, NULL),
+			 SQLITE_OK);
 	for (unsigned int i = 0; i < 4; i++)
 		push_rows(f, &sample_table, 1000, T0 + 100000000 + i * 10000000ull, 1000);
 	assert_false(segment_at(f, 0).sealed);
@@ -358,7 +369,8 @@ static void test_pinned_reader(void **state)
 	assert_true(segment_at(f, 0).sealed);
 }
 
-/* Somebody with the right to write takes the lock and keeps it: after two seconds the ring goes on without that file. */
+/* Somebody with the right to write takes the lock and keeps it: after two seconds the ring goes on
+ * without that file. */
 static void test_lock_held(void **state)
 {
 	struct fixture *f = *state;
@@ -406,17 +418,25 @@ static void test_reserve(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_rotation_by_rows, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_retention_by_bytes, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_retention_by_age, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_limits_at_run_time, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_rotation_by_rows, fixture_setup,
+						fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_retention_by_bytes, fixture_setup,
+						fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_retention_by_age, fixture_setup,
+						fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_limits_at_run_time, fixture_setup,
+						fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_rings_apart, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_schema_change, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_damaged_header, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_schema_change, fixture_setup,
+						fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_header, fixture_setup,
+						fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_damaged_live, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_damaged_leaf, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_newer_version, fixture_setup, fixture_teardown),
-		cmocka_unit_test_setup_teardown(test_pinned_reader, fixture_setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_newer_version, fixture_setup,
+						fixture_teardown),
+		cmocka_unit_test_setup_teardown(test_pinned_reader, fixture_setup,
+						fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_lock_held, fixture_setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_reserve, fixture_setup, fixture_teardown),
 	};
