@@ -115,7 +115,7 @@ static void format_value(char *dst, size_t cap, enum resource r, uint64_t value)
 	}
 	units_format_bytes(dst, cap, value);
 	if (r == RESOURCE_NET && strlen(dst) + 3 <= cap)
-		strcat(dst, "/s");
+		memcpy(dst + strlen(dst), "/s", 3);
 }
 
 /* What happened and what follows, in one line. */

@@ -207,8 +207,8 @@ int parse_cgroup_mount(const char *mountinfo, const char *controller, const char
 		    (below = path_below(path, m->root))) {
 			if (strlen(m->point) >= point_cap || strlen(below) >= below_cap)
 				return -ENAMETOOLONG;
-			strcpy(ret_point, m->point);
-			strcpy(ret_below, below);
+			memcpy(ret_point, m->point, strlen(m->point) + 1);
+			memcpy(ret_below, below, strlen(below) + 1);
 			return 0;
 		}
 		line = *end ? end + 1 : end;

@@ -9,7 +9,7 @@ bad=0
 may() {
 	local out
 	out=$(grep -rnE '^#include "[a-z]' --include='*.c' --include='*.h' --include='*.cc' "$1" |
-		grep -vE "#include \"($2)" | grep -vE '#include "[a-z0-9_-]+\.(skel|pb-c)\.h"|#include "(ringside/v1|grpc|google)/')
+		grep -vE "#include \"($2)" | grep -vE '#include "(bpf/)?[a-z0-9_-]+\.(skel|pb-c)\.h"|#include "(ringside/v1|grpc|google)/')
 	if [ -n "$out" ]; then
 		printf '%s may include only %s:\n%s\n' "$1" "$2" "$out"
 		bad=1
