@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 try:
@@ -91,6 +92,7 @@ def refused(port, ca, other, viewer):
     ctx.set_alpn_protocols(["h2"])
     with socket.create_connection(("localhost", port)) as s, ctx.wrap_socket(s, server_hostname="localhost") as t:
         ok("TLS 1.2 or later with h2", t.version() in ("TLSv1.2", "TLSv1.3") and t.selected_alpn_protocol() == "h2")
+    warnings.simplefilter("ignore", DeprecationWarning)
     ctx.minimum_version = ctx.maximum_version = ssl.TLSVersion.TLSv1_1
     ctx.set_ciphers("ALL:@SECLEVEL=0")
     try:
