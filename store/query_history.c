@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/macro.h"
+#include "store/decode.h"
 #include "store/query_worker.h"
 
 /* A reader that finds the WAL index in the middle of a change tries again at once; it lasts
@@ -69,6 +70,8 @@ static int attach_all(struct query_session *s, struct err *err)
 			}
 			continue;
 		}
+		if (decoder_new(&s->decoders[kept], s->db, s->segments[i].schema) != SQLITE_OK)
+			return err_set(err, -ENOMEM, "out of memory");
 		s->segments[kept++] = s->segments[i];
 	}
 	s->nsegments = kept;
@@ -138,7 +141,8 @@ static int view(struct query_session *s, uint32_t table, struct err *err)
 		if (r < 0)
 			return r;
 		arms[narms++] = (struct schema_arm){.schema = s->segments[i].schema,
-						    .columns = info.columns};
+						    .columns = info.columns,
+						    .dict = info.dict};
 	}
 	wanted_columns(s, table, &wanted);
 	schema_view_sql(&sql, t, arms, narms, &wanted);

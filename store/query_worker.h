@@ -31,6 +31,7 @@ struct query_session {
 			    errors */
 	struct segment_file segments[SCHEMA_MAX_SEGMENTS];
 	unsigned int nsegments;
+	struct decoder *decoders[SCHEMA_MAX_SEGMENTS]; /* one per segment; end with the process */
 	struct query_reads reads;
 	struct query_live *live; /* [req.ntables] */
 	struct buf out;		 /* frames to send; out_sent bytes of it are gone */
