@@ -234,7 +234,10 @@ static __always_inline int on_close(struct sock *sk, int old)
 		*(volatile __u8 *)&o->dir = NETFLOW_DIR_CLOSED;
 	if (old == K_TCP_LISTEN)
 		listener_del(sock_netns(sk), bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport));
-	/* LISTEN: a listener, or a child that ended before it was established. */
+	/* LISTEN: a listener, or a child that ended before it was established, or whose accept was
+	 * missed. */
+	if (dir == NETFLOW_DIR_LISTEN && was_connected(old))
+		dir = NETFLOW_DIR_INCOMING;
 	if (dir != NETFLOW_DIR_LISTEN && dir != NETFLOW_DIR_SELF && (o || was_connected(old)))
 		emit_end(sk, tp, o, old, dir);
 	owner_drop(sk);
@@ -259,6 +262,32 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 	case K_TCP_CLOSE:
 		return on_close(sk, old);
 	}
+	return 0;
+}
+
+/*
+ * The kernel doesn't run a program on a tracepoint that hits while the same program is running on
+ * that CPU: an interrupt or, where tracepoints are preemptible, another task. Most that is missed
+ * so is made good by what comes later; an end is not, so what goes without one ends here.
+ */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_destroy, struct sock *sk)
+{
+	struct nf_owner *o = owner_get(sk);
+	struct tcp_sock *tp;
+
+	if (!o || o->dir == NETFLOW_DIR_CLOSED)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	/* Without a measured round trip the handshake was never completed. */
+	if (tp->srtt_us)
+		on_close(sk, K_TCP_ESTABLISHED);
+	else if (o->dir != NETFLOW_DIR_LISTEN)
+		on_close(sk, K_TCP_SYN_SENT);
+	else
+		owner_drop(sk);
 	return 0;
 }
 
@@ -316,8 +345,7 @@ static __always_inline bool iter_skips(const struct nf_owner *o, __u8 state)
 
 	if (dir == NETFLOW_DIR_CLOSED || dir == NETFLOW_DIR_SELF || state == K_TCP_CLOSE)
 		return true;
-	return iter_mode != NETFLOW_ITER_SHOW &&
-	       (!was_connected(state) || dir == NETFLOW_DIR_LISTEN || owner_may_change(o));
+	return iter_mode != NETFLOW_ITER_SHOW && (!was_connected(state) || owner_may_change(o));
 }
 
 /* True when the connection must be reported; gives it its id. */
@@ -348,6 +376,8 @@ static __always_inline void iter_write(struct seq_file *seq, struct netflow_sock
 	conn_owner(&s->conn, o);
 	if (s->conn.dir == NETFLOW_DIR_NONE)
 		s->conn.dir = old_direction(s->conn.netns, s->conn.sport);
+	else if (s->conn.dir == NETFLOW_DIR_LISTEN && was_connected(state))
+		s->conn.dir = NETFLOW_DIR_INCOMING; /* its accept was missed; see tcp_destroy() */
 	s->conn.state = state;
 	s->conn.transport = K_IPPROTO_TCP;
 	s->opened_ns = o->opened_ns;

@@ -250,6 +250,8 @@ static int attach_tcp(struct netflow *nf, struct err *err)
 
 	s->links.tcp_state = bpf_program__attach(s->progs.tcp_state);
 	if (s->links.tcp_state)
+		s->links.tcp_destroy = bpf_program__attach(s->progs.tcp_destroy);
+	if (s->links.tcp_destroy)
 		s->links.tcp_reader = bpf_program__attach(s->progs.tcp_reader);
 	if (!s->links.tcp_reader)
 		return err_set(err, -errno, "cannot attach to the kernel's TCP tracepoints: %s",
