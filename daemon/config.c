@@ -555,7 +555,6 @@ unsigned int config_values(const struct config *c, struct config_value_info *ret
 
 		for (size_t k = 0; k < s->n; k++, n++) {
 			const struct opt *o = &s->table[k];
-			const char *text = opt_text(s->values, o->key);
 			const char *detail = opt_origin_detail(s->values, o->key);
 			struct config_value_info *v;
 
@@ -564,7 +563,7 @@ unsigned int config_values(const struct config *c, struct config_value_info *ret
 			v = &ret[n];
 			memset(v, 0, sizeof(*v));
 			full_key(s, o->key, v->key, sizeof(v->key));
-			snprintf(v->value, sizeof(v->value), "%s", text ? text : "");
+			snprintf(v->value, sizeof(v->value), "%s", opt_text(s->values, o->key));
 			snprintf(v->origin, sizeof(v->origin), "%s", opt_origin_name(opt_origin(s->values, o->key)));
 			snprintf(v->detail, sizeof(v->detail), "%s", detail ? detail : "");
 			snprintf(v->def, sizeof(v->def), "%s", o->def ? o->def : "");
@@ -586,7 +585,7 @@ void config_diff(const struct config *old_config, const struct config *new_confi
 			const char *is = opt_text(b->values, a->table[k].key);
 			char key[96];
 
-			if ((!was && !is) || (was && is && strcmp(was, is) == 0))
+			if (strcmp(was, is) == 0)
 				continue;
 			fn(arg, full_key(a, a->table[k].key, key, sizeof(key)), &a->table[k], was, is);
 		}

@@ -195,35 +195,56 @@ static uint64_t root_of(uint32_t pid)
 	return hash;
 }
 
-/* "36 35 98:0 / / rw,noatime - ext4 /dev/root rw": is the file system of "/" one that answers by itself? */
-static bool mount_is_local_root(const char *line)
+/* The mount that a descriptor is in; ids are unique among all namespaces. */
+static int mount_id(int fd)
+{
+	char path[64], text[256];
+	_cleanup_close_ int info = -1;
+	const char *at;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = open(path, O_RDONLY | O_CLOEXEC);
+	n = info < 0 ? -1 : read(info, text, sizeof(text) - 1);
+	if (n <= 0)
+		return -EIO;
+	text[n] = '\0';
+	at = strstr(text, "mnt_id:");
+	return at ? atoi(at + strlen("mnt_id:")) : -ENOENT;
+}
+
+/* "36 35 98:0 /sub /at rw,noatime - ext4 /dev/root rw": a file system that answers by itself? */
+static bool line_is_local(const char *line)
 {
 	static const char *const remote[] = {"fuse", "nfs", "cifs", "smb", "9p", "ceph", "afs"};
 	const char *sep = strstr(line, " - ");
-	char at[8];
 
-	if (!sep || sscanf(line, "%*s %*s %*s %*s %7s", at) != 1 || strcmp(at, "/") != 0)
-		return false;
-	for (size_t i = 0; i < ARRAY_SIZE(remote); i++)
+	for (size_t i = 0; sep && i < ARRAY_SIZE(remote); i++)
 		if (strncmp(sep + 3, remote[i], strlen(remote[i])) == 0)
 			return false;
-	return true;
+	return sep != NULL;
 }
 
-static bool root_is_local(uint32_t pid)
+static bool mount_is_local_in(const char *path, int id)
 {
-	char path[64], line[4096];
+	char line[4096];
 	bool local = false;
-	FILE *f;
+	FILE *f = fopen(path, "re");
+
+	while (f && !local && fgets(line, sizeof(line), f))
+		local = atoi(line) == id && line_is_local(line);
+	if (f)
+		fclose(f);
+	return local;
+}
+
+/* A process sees the mounts below its root; where it is a mere directory of ours, we see its mount. */
+static bool mount_is_local(uint32_t pid, int id)
+{
+	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%u/mountinfo", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return false;
-	while (!local && fgets(line, sizeof(line), f))
-		local = mount_is_local_root(line);
-	fclose(f);
-	return local;
+	return mount_is_local_in(path, id) || mount_is_local_in("/proc/self/mountinfo", id);
 }
 
 /* Never leaves the process's own root, follows nothing magic, crosses into no mount (a FUSE at /etc could hang us). */
@@ -236,11 +257,15 @@ static int open_passwd(uint32_t pid)
 	_cleanup_close_ int root = -1, fd = -1;
 	char path[64];
 	struct stat st;
+	int id;
 
 	snprintf(path, sizeof(path), "/proc/%u/root", pid);
-	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	root = open(path, O_PATH | O_CLOEXEC); /* a magic link: no file system is asked */
 	if (root < 0)
 		return -errno;
+	id = mount_id(root);
+	if (id < 0 || !mount_is_local(pid, id))
+		return -EREMOTE;
 	fd = (int)syscall(SYS_openat2, root, "etc/passwd", &how, sizeof(how));
 	if (fd < 0)
 		return -errno;
@@ -257,8 +282,6 @@ static void read_user(struct enrich *e, uint32_t pid, uint32_t uid, char dst[sta
 	size_t len = 0;
 
 	dst[0] = '\0';
-	if (!root_is_local(pid))
-		return;
 	fd = open_passwd(pid);
 	while (fd >= 0 && len < sizeof(e->passwd)) {
 		ssize_t n = read(fd, e->passwd + len, sizeof(e->passwd) - len);

@@ -305,9 +305,7 @@ static int set_duration(struct slot *s, uint64_t duration_ns, struct err *err)
 
 static bool differs(const struct opt_set *a, const struct opt_set *b, const char *key)
 {
-	const char *x = opt_text(a, key), *y = opt_text(b, key);
-
-	return (x && y) ? strcmp(x, y) != 0 : x != y;
+	return opt_is_set(a, key) != opt_is_set(b, key) || strcmp(opt_text(a, key), opt_text(b, key)) != 0;
 }
 
 /* Hands the live changes to the plugin. */

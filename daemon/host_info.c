@@ -232,7 +232,6 @@ static void info_programs(struct slot *s, struct plugin_info *ret)
 static void info_options(const struct slot *s, struct plugin_info *ret)
 {
 	for (const struct opt *o = opt_set_table(s->opts); o->key; o++) {
-		const char *text = opt_text(s->opts, o->key);
 		struct plugin_option_info *oi;
 
 		if (strcmp(o->key, "enabled") == 0)
@@ -242,7 +241,7 @@ static void info_options(const struct slot *s, struct plugin_info *ret)
 		oi = &ret->options[ret->noptions++];
 		snprintf(oi->key, sizeof(oi->key), "%s", o->key);
 		snprintf(oi->type, sizeof(oi->type), "%s", opt_type_name(o->type));
-		snprintf(oi->value, sizeof(oi->value), "%s", text ? text : "");
+		snprintf(oi->value, sizeof(oi->value), "%s", opt_text(s->opts, o->key));
 		snprintf(oi->def, sizeof(oi->def), "%s", o->def ? o->def : "");
 		snprintf(oi->origin, sizeof(oi->origin), "%s", opt_origin_name(opt_origin(s->opts, o->key)));
 		snprintf(oi->help, sizeof(oi->help), "%s", o->help);

@@ -100,7 +100,7 @@ static void on_diff(void *arg, const char *key, const struct opt *opt, const cha
 	/* Options of plugins restart the plugin, not the daemon; that is done here. */
 	bool waits = opt->restart && strncmp(key, "plugins.", 8) != 0;
 
-	log_info("%s: '%s' -> '%s'%s", key, old_text ? old_text : "", new_text ? new_text : "",
+	log_info("%s: '%s' -> '%s'%s", key, old_text, new_text,
 		 waits ? ", after a restart of the daemon" : "");
 	c->any_restart |= waits;
 	if (len < c->cap)
