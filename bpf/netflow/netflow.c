@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "bpf/cgroup2.h"
 #include "bpf/netflow/netflow_priv.h"
 #include "bpf/netflow.skel.h"
 
@@ -169,6 +170,17 @@ static void read_options(struct instance *in)
 	nf->skel->bss->opt_ipv6 = nf->ipv6;
 }
 
+static void open_cgroup_root(struct instance *in)
+{
+	char why[200];
+	int fd = cgroup2_open_root(why, sizeof(why));
+
+	if (why[0])
+		snprintf(in->degraded, sizeof(in->degraded), "UDP is %s: %s",
+			 fd < 0 ? "not seen" : "seen in part", why);
+	netflow(in)->cgroup_fd = fd < 0 ? -1 : fd;
+}
+
 static int netflow_setup(struct instance *in, struct err *err)
 {
 	struct netflow *nf = netflow(in);
@@ -183,7 +195,7 @@ static int netflow_setup(struct instance *in, struct err *err)
 		return err_set(err, r, "cannot make its tables: %s", strerror(-r));
 	seen_init(&nf->seen, (uint32_t)opt_i64(in->opts, "max_sockets"));
 	if (opt_bool(in->opts, "udp"))
-		nf->cgroup_fd = netflow_cgroup_root(in->degraded, sizeof(in->degraded));
+		open_cgroup_root(in);
 	r = choose_variant(in->opts, nf->cgroup_fd >= 0, &v);
 	if (r < 0)
 		return load_failed(r, err);

@@ -127,8 +127,7 @@ int netflow_tcp_baseline(struct instance *in);
 int netflow_seed(struct instance *in, struct err *err);
 int netflow_show_all(struct instance *in, struct batch *batch);
 
-/* UDP. Opens the hierarchy's root; -1 and a sentence in why if there is none. */
-int netflow_cgroup_root(char *why, size_t cap);
+/* UDP. */
 int netflow_udp_attach(struct instance *in, struct err *err);
 void netflow_udp_detach(struct instance *in);
 int netflow_udp_tick(struct instance *in);

@@ -4,100 +4,23 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "bpf/cgroup2.h"
 #include "bpf/netflow.skel.h"
 
 /* Flows a batch; a bucket of the kernel's hash must fit, and it has more buckets than flows. */
 #define BATCH 256u
 
-/* mountinfo writes space, tab, newline and backslash as \ooo. */
-static void unescape(char *path)
-{
-	char *out = path;
-
-	for (const char *p = path; *p; out++) {
-		if (p[0] == '\\' && p[1] >= '0' && p[1] <= '3' && p[2] >= '0' && p[2] <= '7' &&
-		    p[3] >= '0' && p[3] <= '7') {
-			*out = (char)((p[1] - '0') << 6 | (p[2] - '0') << 3 | (p[3] - '0'));
-			p += 4;
-		} else {
-			*out = *p++;
-		}
-	}
-	*out = '\0';
-}
-
-/* The mount point of a line of mountinfo(5) if it is a cgroup2 mount of the hierarchy's root,
- * within the line; else NULL. */
-static char *cgroup2_mount(char *line)
-{
-	char *sep = strstr(line, " - "), *save, *field = NULL, *root = NULL;
-
-	if (!sep || strncmp(sep + 3, "cgroup2 ", 8) != 0)
-		return NULL;
-	*sep = '\0';
-	for (int i = 0; i < 5; i++) { /* id, parent, device, root, mount point */
-		field = strtok_r(i ? NULL : line, " ", &save);
-		if (!field)
-			return NULL;
-		if (i == 3)
-			root = field;
-	}
-	if (strcmp(root, "/") != 0)
-		return NULL;
-	unescape(field);
-	return field;
-}
-
-int netflow_cgroup_root(char *why, size_t cap)
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL, *dir = NULL;
-	size_t size = 0;
-	struct stat st;
-	int fd = -1;
-
-	if (!f) {
-		snprintf(why, cap, "UDP is not seen: cannot read /proc/self/mountinfo: %s",
-			 strerror(errno));
-		return -1;
-	}
-	while (!dir && getline(&line, &size, f) > 0)
-		dir = cgroup2_mount(line);
-	if (dir)
-		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (!dir)
-		snprintf(why, cap, "UDP is not seen: no cgroup2 hierarchy is mounted");
-	else if (fd < 0)
-		snprintf(why, cap, "UDP is not seen: cannot open %.100s: %s", dir, strerror(errno));
-	else if (fstat(fd, &st) == 0 && st.st_ino != 1) /* the root of a kernfs is node 1 */
-		snprintf(why, cap,
-			 "UDP is seen only below %.100s, which isn't the host's root: run in the "
-			 "host's cgroup namespace",
-			 dir);
-	free(line);
-	fclose(f);
-	return fd;
-}
-
-struct hook {
-	struct bpf_program *prog;
-	struct bpf_link **link;
-};
-
 /* Owners before packets, so that none is counted without its owner. Returns how many. */
-static size_t udp_hooks(struct netflow_bpf *s, struct hook hooks[10])
+static size_t udp_hooks(struct netflow_bpf *s, struct cgroup2_hook hooks[10])
 {
-	const struct hook all[] = {
+	const struct cgroup2_hook all[] = {
 		{s->progs.udp_bind4, &s->links.udp_bind4},
 		{s->progs.udp_bind6, &s->links.udp_bind6},
 		{s->progs.udp_connect4, &s->links.udp_connect4},
@@ -117,29 +40,17 @@ static size_t udp_hooks(struct netflow_bpf *s, struct hook hooks[10])
 int netflow_udp_attach(struct instance *in, struct err *err)
 {
 	struct netflow *nf = netflow(in);
-	struct hook hooks[10];
+	struct cgroup2_hook hooks[10];
 	size_t n = udp_hooks(nf->skel, hooks);
 
-	for (size_t i = 0; i < n; i++) {
-		*hooks[i].link = bpf_program__attach_cgroup(hooks[i].prog, nf->cgroup_fd);
-		if (!*hooks[i].link)
-			return err_set(err, -errno,
-				       "cannot attach %s to the root of the cgroup2 hierarchy: %s",
-				       bpf_program__name(hooks[i].prog), strerror(errno));
-	}
-	return 0;
+	return cgroup2_attach(nf->cgroup_fd, hooks, n, err);
 }
 
 void netflow_udp_detach(struct instance *in)
 {
-	struct netflow *nf = netflow(in);
-	struct hook hooks[10];
-	size_t n = udp_hooks(nf->skel, hooks);
+	struct cgroup2_hook hooks[10];
 
-	for (size_t i = 0; i < n; i++) {
-		bpf_link__destroy(*hooks[i].link);
-		*hooks[i].link = NULL;
-	}
+	cgroup2_detach(hooks, udp_hooks(netflow(in)->skel, hooks));
 }
 
 static int account(struct instance *in, const struct netflow_udp_key *k,

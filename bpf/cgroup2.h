@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The root of the cgroup2 hierarchy, where programs see all sockets of the host, and attaching there. Any thread. */
+#pragma once
+
+#include <bpf/libbpf.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+/*
+ * An open directory, the caller's; or a negative errno and the sentence in why. why is filled, too, when the mount that we see
+ * isn't the host's root: then only what runs below it is seen.
+ */
+int cgroup2_open_root(char *why, size_t cap);
+
+struct cgroup2_hook {
+	struct bpf_program *prog;
+	struct bpf_link **link;
+};
+
+/* In order; stops at the first that fails. */
+int cgroup2_attach(int root, const struct cgroup2_hook *hooks, size_t n, struct err *err);
+void cgroup2_detach(const struct cgroup2_hook *hooks, size_t n);
