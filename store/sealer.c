@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What may take its time: sealing, checking, making the next file ahead, attach.sql. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/thread.h"
@@ -57,8 +59,10 @@ static void seal_entry(struct ring *r, struct ring_entry *e)
 	pthread_mutex_lock(&s->lock);
 	e = ring_find_entry(r, number);
 	if (!e) {
-		segment_unlink(
-			path); /* evicted meanwhile: nothing of what was made just now may stay */
+		/* Evicted meanwhile: nothing of what was made just now may stay. */
+		pthread_mutex_unlock(&s->lock);
+		segment_unlink(path);
+		pthread_mutex_lock(&s->lock);
 		return;
 	}
 	switch (rc & 0xff) {
@@ -101,6 +105,16 @@ static bool job_seal(struct store *s, bool last)
 	return false;
 }
 
+/* After a power cut the directory must know a file by the name under which rows went into it. */
+static void sync_directory(const struct store *s)
+{
+	_cleanup_close_ int fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0)
+		fsync(fd); /* best effort: the rows themselves are synced by SQLite */
+}
+
+/* Files have come or gone. */
 static bool job_attach(struct store *s)
 {
 	const struct table *tables[STORE_TABLES_MAX];
@@ -111,6 +125,7 @@ static bool job_attach(struct store *s)
 		return false;
 	s->attach_stale = false;
 	pthread_mutex_unlock(&s->lock);
+	sync_directory(s);
 	for (unsigned int i = 0; i < s->ntables; i++)
 		tables[i] = s->tables[i]->table;
 	r = attach_write(s->dir, s->gid, tables, s->ntables, &err);
@@ -151,6 +166,7 @@ static void check_entry(struct ring *r, struct ring_entry *e)
 	struct store *s = r->store;
 	uint64_t number = e->number;
 	char path[256], why[200] = "";
+	sqlite3 *db;
 	int rc;
 
 	e->check = false;
@@ -169,10 +185,10 @@ static void check_entry(struct ring *r, struct ring_entry *e)
 		pthread_cond_signal(&s->wake);
 		return;
 	}
-	s->grave[s->ngrave] = e->db;
-	s->ngrave += e->db && s->ngrave + 1 < ARRAY_SIZE(s->grave);
+	db = TAKE_PTR(e->db);
 	remove_entry(r, number);
 	pthread_mutex_unlock(&s->lock);
+	segment_discard(db);
 	store_quarantine(r, path, why);
 	pthread_mutex_lock(&s->lock);
 }
