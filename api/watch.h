@@ -58,6 +58,7 @@ struct watch_table {
 	struct page_job *job; /* works for it */
 	bool want;          /* snapshot: the next one is for it */
 	bool end_pending;   /* snapshot_end is to be sent behind page */
+	bool checked;       /* poll: the expression was compiled once */
 	bool more;          /* history, poll: the last page was full */
 	uint64_t cursor;    /* ts of the last row sent; the place to go on */
 	uint64_t page_ts;   /* ts up to which pages were read */

@@ -24,6 +24,7 @@ struct page_job {
 	size_t index;          /* of the table in the watch */
 	const struct table *table;
 	enum watch_mode mode;
+	bool checked;
 	char *where, *sql;
 	uint64_t from; /* rows after it */
 	atomic_bool cancelled;
@@ -226,6 +227,8 @@ static int run_poll(struct page_job *j)
 
 	if (j->sql && !j->table)
 		r = find_sql_table(j);
+	else if (!j->checked)
+		r = select_page(j, j->from); /* an empty range: a wrong expression must not wait for the first row */
 	if (r < 0)
 		return r;
 	/* First how far there is to look, so that a filter that matches nothing still moves on. */
@@ -272,6 +275,7 @@ void watch_page_start(struct row_watch *rw, struct watch_table *t)
 	j->index = (size_t)(t - rw->tables);
 	j->table = t->table;
 	j->mode = t->mode;
+	j->checked = t->checked;
 	j->from = j->upto = t->page_ts;
 	j->writer.total = &s->hub->chunk_bytes;
 	j->where = rw->where ? strdup(rw->where) : NULL;
@@ -367,6 +371,7 @@ static void page_done(struct rpc_task *task)
 		goto out;
 	}
 	t->failures = 0;
+	t->checked = true;
 	t->more = j->full && t->mode != WATCH_SNAPSHOT;
 	if (j->upto > t->page_ts)
 		t->page_ts = j->upto;
