@@ -8,20 +8,8 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "bpf/ends.h"
 
-enum ip_type {
-	IP_TYPE_NONE,
-	IP_TYPE_PRIVATE,
-	IP_TYPE_LOOPBACK,
-	IP_TYPE_MULTICAST,
-	IP_TYPE_OTHER,
-	IP_TYPE_X_MAX,
-};
-
-static const char *const family_names[] = {"", "IPv4", "IPv6", NULL};
-static const char *const transport_names[] = {"", "tcp", "udp", NULL};
-static const char *const direction_names[] = {"", "outgoing", "incoming", NULL};
-static const char *const ip_type_names[] = {"", "private", "loopback", "multicast", "other", NULL};
 /* include/net/tcp_states.h in its order, then ours. */
 static const char *const state_names[] = {
 	"",	     "ESTABLISHED", "SYN_SENT",	    "SYN_RECV",	      "FIN_WAIT1",
@@ -33,8 +21,6 @@ static const char *const owner_names[] = {"none",    "listener", "fd",	   "close
 
 #define STATE_UNCONN 14
 
-static_assert(sizeof(ip_type_names) / sizeof(ip_type_names[0]) == IP_TYPE_X_MAX + 1,
-	      "a name for each");
 static_assert(sizeof(owner_names) / sizeof(owner_names[0]) == NETFLOW_OWNER_X_MAX + 1,
 	      "a name for each");
 static_assert(sizeof(state_names) / sizeof(state_names[0]) == STATE_UNCONN + 2, "a name for each");
@@ -172,33 +158,6 @@ const struct table netflow_connections_table =
 	TABLE(connection_row, LIVE, "connections", "every open TCP and UDP socket now",
 	      connection_fields);
 
-/* RFC 1918 and 4193, then loopback, multicast, the rest: the order in which DataKit decides. */
-static uint8_t ip_type(const uint32_t addr[4], uint8_t family)
-{
-	const uint8_t *a = (const uint8_t *)addr;
-
-	if (family == 6) {
-		static const uint8_t one[16] = {[15] = 1};
-
-		if ((a[0] & 0xfe) == 0xfc)
-			return IP_TYPE_PRIVATE;
-		if (memcmp(a, one, sizeof(one)) == 0)
-			return IP_TYPE_LOOPBACK;
-		return a[0] == 0xff ? IP_TYPE_MULTICAST : IP_TYPE_OTHER;
-	}
-	if (a[0] == 10 || (a[0] == 172 && (a[1] & 0xf0) == 16) || (a[0] == 192 && a[1] == 168))
-		return IP_TYPE_PRIVATE;
-	if (a[0] == 127)
-		return IP_TYPE_LOOPBACK;
-	return (a[0] & 0xf0) == 0xe0 ? IP_TYPE_MULTICAST : IP_TYPE_OTHER;
-}
-
-static void put_ip(struct ip_addr *dst, const uint32_t addr[4], uint8_t family)
-{
-	dst->family = family;
-	memcpy(dst->addr, addr, family == 4 ? 4 : 16);
-}
-
 /* All but the strings. */
 static void put_ends(struct instance *in, struct ends *e, const struct flow_key *k)
 {
@@ -212,10 +171,10 @@ static void put_ends(struct instance *in, struct ends *e, const struct flow_key 
 	e->family = k->family == 4 ? 1 : 2;
 	e->transport = k->transport == IPPROTO_TCP ? 1 : 2;
 	e->direction = k->dir;
-	put_ip(&e->src_ip, k->src, k->family);
+	ip_addr_set(&e->src_ip, k->src, k->family);
 	e->src_port = k->sport;
 	e->src_ip_type = ip_type(k->src, k->family);
-	put_ip(&e->dst_ip, k->dst, k->family);
+	ip_addr_set(&e->dst_ip, k->dst, k->family);
 	e->dst_port = k->dport;
 	e->dst_ip_type = ip_type(k->dst, k->family);
 }

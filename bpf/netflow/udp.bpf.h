@@ -3,6 +3,8 @@
  * connect, send and receive. */
 #pragma once
 
+#include "bpf/lib/skb.h"
+
 /* Kept in the socket's storage. */
 struct nf_udp {
 	__u64 tx, rx, packets_out, packets_in;
@@ -164,51 +166,14 @@ struct udp_packet {
 	__u32 payload;
 };
 
-/* Offset of the UDP header behind IPv6 extension headers, or -1. Hop-by-hop, routing, fragment,
- * destination options. */
-static __always_inline int ipv6_udp_offset(struct __sk_buff *skb, __u8 next)
-{
-	int off = 40;
-
-#pragma unroll
-	for (int i = 0; i < 4; i++) {
-		__u8 ext[2];
-
-		if (next == K_IPPROTO_UDP)
-			return off;
-		if (next != 0 && next != 43 && next != 44 && next != 60)
-			return -1;
-		if (bpf_skb_load_bytes(skb, off, ext, sizeof(ext)))
-			return -1;
-		off += next == 44 ? 8 : (ext[1] + 1) * 8;
-		next = ext[0];
-	}
-	return next == K_IPPROTO_UDP ? off : -1;
-}
-
 /* The headers' addresses, ports and payload length; out: the local side is the source. */
 static __always_inline bool udp_parse(struct __sk_buff *skb, bool out, struct udp_packet *p)
 {
-	__u8 h[40];
 	__u16 ports[2];
 	int off;
 
 	__builtin_memset(p, 0, sizeof(*p));
-	if (skb->protocol == bpf_htons(K_ETH_P_IP)) {
-		if (bpf_skb_load_bytes(skb, 0, h, 20) || h[9] != K_IPPROTO_UDP)
-			return false;
-		off = (h[0] & 15) * 4;
-		p->key.family = 4;
-		__builtin_memcpy(out ? p->key.src : p->key.dst, h + 12, 4);
-		__builtin_memcpy(out ? p->key.dst : p->key.src, h + 16, 4);
-	} else {
-		if (bpf_skb_load_bytes(skb, 0, h, 40))
-			return false;
-		off = ipv6_udp_offset(skb, h[6]);
-		p->key.family = 6;
-		__builtin_memcpy(out ? p->key.src : p->key.dst, h + 8, 16);
-		__builtin_memcpy(out ? p->key.dst : p->key.src, h + 24, 16);
-	}
+	off = skb_transport(skb, K_IPPROTO_UDP, out, p->key.src, p->key.dst, &p->key.family);
 	if (off < 0 || bpf_skb_load_bytes(skb, off, ports, sizeof(ports)))
 		return false;
 	p->key.sport = bpf_ntohs(out ? ports[0] : ports[1]);
