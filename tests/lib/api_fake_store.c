@@ -251,6 +251,31 @@ static int run_statement(sqlite3 *db, const char *sql, const struct value *param
 	return r;
 }
 
+/* For the benchmark: rows without a database, until somebody has had enough. */
+static int bench_rows(const atomic_bool *cancelled, const struct api_query_sink *sink)
+{
+	static const struct api_query_column cols[7] = {{"c0", "", COLUMN_INT64}, {"c1", "", COLUMN_INT64},
+							{"c2", "", COLUMN_DOUBLE}, {"c3", "", COLUMN_TEXT},
+							{"c4", "", COLUMN_TEXT}, {"c5", "", COLUMN_TEXT},
+							{"c6", "", COLUMN_INT64}};
+	int r = sink->columns(sink->arg, cols, 7);
+
+	for (int64_t seq = 1; r == 0 && !atomic_load(cancelled); seq++) {
+		char name[16];
+		struct value row[7] = {{.kind = VALUE_INT, .i = 1763700000000000000 + seq},
+				       {.kind = VALUE_INT, .i = seq},
+				       {.kind = VALUE_REAL, .d = (double)seq / 2},
+				       {.kind = VALUE_TEXT, .text = name},
+				       {.kind = VALUE_TEXT, .text = "xxxxxxxx", .len = 8},
+				       {.kind = VALUE_TEXT, .text = "10.1.2.3", .len = 8},
+				       {.kind = VALUE_INT, .i = seq & 1}};
+
+		row[3].len = (size_t)snprintf(name, sizeof(name), "row-%d", (int)(seq % 1000));
+		r = sink->rows(sink->arg, row, 1, 7);
+	}
+	return r;
+}
+
 int fake_query(void *ctx, const char *sql, const struct value *params, size_t nparams, uint64_t max_rows,
 	       uint64_t deadline_mono_ns, const atomic_bool *cancelled, const struct api_query_sink *sink,
 	       struct err *err)
@@ -260,6 +285,8 @@ int fake_query(void *ctx, const char *sql, const struct value *params, size_t np
 	sqlite3 *db = NULL;
 	int r;
 
+	if (strcmp(sql, "BENCH") == 0)
+		return bench_rows(cancelled, sink);
 	if (sqlite3_open(((struct fake *)ctx)->db_path, &db) != SQLITE_OK) {
 		sqlite3_close(db);
 		return err_set(err, -EIO, "cannot open the database");
