@@ -37,7 +37,8 @@ static const struct opt *find_flag(const char *name, size_t len)
 	char flag[96];
 
 	for (const struct opt *o = daemon_options; o->key; o++)
-		if (strlen(flag_name(o->key, flag, sizeof(flag))) == len && strncmp(flag, name, len) == 0)
+		if (strlen(flag_name(o->key, flag, sizeof(flag))) == len &&
+		    strncmp(flag, name, len) == 0)
 			return o;
 	return NULL;
 }
@@ -55,7 +56,8 @@ static int unknown_flag(const char *arg, size_t len, struct err *err)
 	snprintf(given, sizeof(given), "%.*s", (int)len, arg);
 	near = opt_nearest(given, names, n);
 	if (near)
-		return err_set(err, -EINVAL, "unknown flag '--%s'; did you mean '--%s'?", given, near);
+		return err_set(err, -EINVAL, "unknown flag '--%s'; did you mean '--%s'?", given,
+			       near);
 	return err_set(err, -EINVAL, "unknown flag '--%s'; --help lists all of them", given);
 }
 
@@ -112,7 +114,8 @@ int args_parse(struct args *a, int argc, char **argv, struct err *err)
 		if (strcmp(arg, "-h") == 0)
 			arg = "--help";
 		if (strncmp(arg, "--", 2) != 0 || !arg[2])
-			return err_set(err, -EINVAL, "unexpected word '%.80s'; --help says what is known", arg);
+			return err_set(err, -EINVAL,
+				       "unexpected word '%.80s'; --help says what is known", arg);
 		arg += 2;
 		w = find_word(arg);
 		if (w) {
@@ -120,7 +123,8 @@ int args_parse(struct args *a, int argc, char **argv, struct err *err)
 			continue;
 		}
 		if (!value && i + 1 == argc) {
-			if (!find_flag(arg, strlen(arg)) && strcmp(arg, "config") != 0 && strcmp(arg, "set") != 0)
+			if (!find_flag(arg, strlen(arg)) && strcmp(arg, "config") != 0 &&
+			    strcmp(arg, "set") != 0)
 				return unknown_flag(arg, strlen(arg), err);
 			return err_set(err, -EINVAL, "flag '--%.80s' needs a value", arg);
 		}
@@ -143,16 +147,20 @@ void args_print_help(void)
 {
 	char flag[96];
 
-	printf("ringsided %s: watches this host from the kernel, keeps what it sees, answers gRPC\n\n"
+	printf("ringsided %s: watches this host from the kernel, keeps what it sees, answers "
+	       "gRPC\n\n"
 	       "usage: ringsided [--config FILE] [--set KEY=VALUE]... [FLAG VALUE]...\n\n"
 	       "  --config FILE\n      configuration (%s)\n"
-	       "  --set KEY=VALUE\n      any option by its key, those of plugins too (plugins.netflow.interval=5s)\n",
+	       "  --set KEY=VALUE\n      any option by its key, those of plugins too "
+	       "(plugins.netflow.interval=5s)\n",
 	       RINGSIDE_VERSION, CONFIG_FILE_DEFAULT);
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		printf("  --%s\n      %s\n", words[i].name, words[i].help);
 	for (const struct opt *o = daemon_options; o->key; o++)
-		printf("  --%s %s\n      %s%s%s%s\n", flag_name(o->key, flag, sizeof(flag)), opt_type_name(o->type), o->help,
-		       o->def ? " (" : "", o->def ? o->def : "", o->def ? ")" : "");
-	printf("\nExit status: 0 stopped as asked, 1 failure, 2 usage or bad configuration, 3 kernel without what is needed,\n"
+		printf("  --%s %s\n      %s%s%s%s\n", flag_name(o->key, flag, sizeof(flag)),
+		       opt_type_name(o->type), o->help, o->def ? " (" : "", o->def ? o->def : "",
+		       o->def ? ")" : "");
+	printf("\nExit status: 0 stopped as asked, 1 failure, 2 usage or bad configuration, 3 "
+	       "kernel without what is needed,\n"
 	       "81, 82, 83 cpu, mem, net limit exceeded.\n");
 }

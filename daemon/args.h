@@ -18,7 +18,7 @@ enum args_mode {
 struct args {
 	enum args_mode mode;
 	const char *config_file; /* NULL: nobody named one */
-	char **assignments;      /* "key=value", for config_load(); owned */
+	char **assignments;	 /* "key=value", for config_load(); owned */
 	size_t nassignments;
 };
 

@@ -10,7 +10,8 @@
 
 /* Store, watchers and a handful of exporters. */
 #define SINKS_MAX 16
-/* More tables than that in one build would be a design error; bus_publish counts the rest together in the last slot. */
+/* More tables than that in one build would be a design error; bus_publish counts the rest together
+ * in the last slot. */
 #define TABLES_MAX 128
 
 struct sink {
@@ -87,7 +88,7 @@ unsigned int bus_stats(struct bus *bus, struct bus_sink_stats *ret, unsigned int
 	for (unsigned int i = 0; i < bus->nsinks && i < cap; i++) {
 		struct sink *s = &bus->sinks[i];
 
-		ret[i] = (struct bus_sink_stats) {
+		ret[i] = (struct bus_sink_stats){
 			.name = s->ops.name,
 			.batches = atomic_load(&s->batches),
 			.rows = atomic_load(&s->rows),

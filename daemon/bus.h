@@ -10,7 +10,8 @@ struct bus;
 
 struct bus_sink {
 	const char *name; /* "store", "watchers" */
-	/* Takes its own reference if it keeps the batch; negative: refused. Must not block. Any thread publishes. */
+	/* Takes its own reference if it keeps the batch; negative: refused. Must not block. Any
+	 * thread publishes. */
 	int (*push)(void *ctx, struct batch *batch);
 	void *ctx;
 };

@@ -8,32 +8,19 @@
 #include <string.h>
 
 #include "api/ops.h"
-#include "base/buf.h"
 #include "base/toml.h"
 #include "bpf/plugin.h"
+#include "daemon/config_internal.h"
+#include "daemon/host.h"
 #include "daemon/options.h"
-#include "daemon/state.h"
 
 #define LOG_MODULE "config"
 #include "base/log.h"
 
-/* One table of options with its values: the daemon's own, then one per plugin. */
-struct section {
-	const struct plugin *plugin; /* NULL: the daemon's own */
-	const struct opt *table;
-	struct opt *owned_table;
-	size_t n;
-	struct opt_set *values;
-};
-
-struct config {
-	struct config_source source;
-	size_t nsections;
-	struct section *sections;
-};
-
-static const struct opt option_enabled = {
-	.key = "enabled", .type = OPT_BOOL, .def = "false", .help = "enable the plugin when the daemon starts"};
+static const struct opt option_enabled = {.key = "enabled",
+					  .type = OPT_BOOL,
+					  .def = "false",
+					  .help = "enable the plugin when the daemon starts"};
 
 static size_t table_len(const struct opt *table)
 {
@@ -110,8 +97,7 @@ static int config_new(struct config **ret, const struct config_source *source)
 	return 0;
 }
 
-/* The full key as users write it. */
-static const char *full_key(const struct section *s, const char *key, char *dst, size_t cap)
+const char *config_full_key(const struct section *s, const char *key, char *dst, size_t cap)
 {
 	if (s->plugin)
 		snprintf(dst, cap, "plugins.%s.%s", s->plugin->name, key);
@@ -125,7 +111,7 @@ static int unknown_key(const struct config *c, const char *key, struct err *err)
 {
 	size_t total = 0, n = 0;
 	const char *near = NULL;
-	char (*texts)[96];
+	char(*texts)[96];
 	const char **names;
 
 	for (size_t i = 0; i < c->nsections; i++)
@@ -135,34 +121,24 @@ static int unknown_key(const struct config *c, const char *key, struct err *err)
 	if (texts && names) {
 		for (size_t i = 0; i < c->nsections; i++)
 			for (size_t k = 0; k < c->sections[i].n; k++, n++)
-				names[n] = full_key(&c->sections[i], c->sections[i].table[k].key, texts[n], sizeof(texts[n]));
+				names[n] = config_full_key(&c->sections[i],
+							   c->sections[i].table[k].key, texts[n],
+							   sizeof(texts[n]));
 		near = opt_nearest(key, names, n);
 	}
 	if (near)
 		err_set(err, -ENOENT, "unknown option '%.80s'; did you mean '%s'?", key, near);
 	else
-		err_set(err, -ENOENT, "unknown option '%.80s'; docs/config.md lists all of them", key);
+		err_set(err, -ENOENT, "unknown option '%.80s'; docs/config.md lists all of them",
+			key);
 	free(texts);
 	free(names);
 	return -ENOENT;
 }
 
-static int unknown_plugin(const char *name, struct err *err)
-{
-	const char *names[64];
-	const char *near;
-	size_t n = 0;
-
-	for (; plugins[n] && n < ARRAY_SIZE(names); n++)
-		names[n] = plugins[n]->name;
-	near = opt_nearest(name, names, n);
-	if (near)
-		return err_set(err, -ENOENT, "unknown plugin '%.64s'; did you mean '%s'?", name, near);
-	return err_set(err, -ENOENT, "unknown plugin '%.64s'; 'ringside plugin list' shows those of this build", name);
-}
-
 /* Splits a full key; NULL when no section has it. */
-static struct section *find_section(struct config *c, const char *key, const char **ret_key, struct err *err)
+static struct section *find_section(struct config *c, const char *key, const char **ret_key,
+				    struct err *err)
 {
 	const char *dot;
 	char name[64];
@@ -186,12 +162,12 @@ static struct section *find_section(struct config *c, const char *key, const cha
 		*ret_key = dot + 1;
 		return &c->sections[i];
 	}
-	unknown_plugin(name, err);
+	(void)host_find(name, err); /* for its sentence */
 	return NULL;
 }
 
-static int section_assign(struct section *s, const char *key, const char *text, enum opt_origin origin,
-			  const char *detail, struct err *err)
+static int section_assign(struct section *s, const char *key, const char *text,
+			  enum opt_origin origin, const char *detail, struct err *err)
 {
 	int r;
 
@@ -199,9 +175,10 @@ static int section_assign(struct section *s, const char *key, const char *text, 
 	return r < 0 && s->plugin ? err_prefix(err, "plugins.%s: ", s->plugin->name) : r;
 }
 
-/* The list "enabled_plugins" speaks for every plugin: those it doesn't name are not enabled by that origin. */
-static int assign_plugin_list(struct config *c, const char *text, enum opt_origin origin, const char *detail,
-			      struct err *err)
+/* The list "enabled_plugins" speaks for every plugin: those it doesn't name are not enabled by that
+ * origin. */
+static int assign_plugin_list(struct config *c, const char *text, enum opt_origin origin,
+			      const char *detail, struct err *err)
 {
 	_cleanup_(opt_set_freep) struct opt_set *scratch = NULL;
 	const char *item;
@@ -214,22 +191,23 @@ static int assign_plugin_list(struct config *c, const char *text, enum opt_origi
 	if (r < 0)
 		return r;
 	for (size_t i = 0; (item = opt_item(scratch, "enabled_plugins", i)); i++)
-		if (!plugin_find(item))
-			return unknown_plugin(item, err);
+		if (!host_find(item, err))
+			return -ENOENT;
 	for (size_t i = 1; i < c->nsections; i++) {
 		bool listed = false;
 
 		for (size_t k = 0; (item = opt_item(scratch, "enabled_plugins", k)) && !listed; k++)
 			listed = strcmp(item, c->sections[i].plugin->name) == 0;
-		r = section_assign(&c->sections[i], "enabled", listed ? "true" : "false", origin, detail, err);
+		r = section_assign(&c->sections[i], "enabled", listed ? "true" : "false", origin,
+				   detail, err);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-int config_assign(struct config *c, const char *key, const char *text, enum opt_origin origin, const char *detail,
-		  struct err *err)
+int config_assign(struct config *c, const char *key, const char *text, enum opt_origin origin,
+		  const char *detail, struct err *err)
 {
 	struct section *s;
 	const char *short_key;
@@ -276,129 +254,9 @@ static int load_file(struct config *c, struct err *err)
 	if (r == -ENOENT && !c->source.file_required)
 		return 0;
 	if (r == -ENOENT)
-		return err_set(err, -EINVAL, "configuration file '%s' doesn't exist", c->source.file);
+		return err_set(err, -EINVAL, "configuration file '%s' doesn't exist",
+			       c->source.file);
 	return r;
-}
-
-static const char *env_value(const struct config *c, const char *name)
-{
-	size_t len = strlen(name);
-
-	for (char *const *e = c->source.environ; e && *e; e++)
-		if (strncmp(*e, name, len) == 0 && (*e)[len] == '=')
-			return *e + len + 1;
-	return NULL;
-}
-
-/* DataKit's names of plugins, so that its manifests work as they are. */
-static int alias_plugins(const char *text, char *dst, size_t cap, struct err *err)
-{
-	static const char *const names[][2] = {{"ebpf-net", "netflow"}, {"ebpf-bash", "bash"}};
-	_cleanup_buf_ struct buf out = {0};
-	const char *p = text;
-
-	while (*p) {
-		size_t len = strcspn(p, ", ");
-		size_t i;
-
-		for (i = 0; i < ARRAY_SIZE(names); i++)
-			if (strlen(names[i][0]) == len && strncmp(p, names[i][0], len) == 0)
-				break;
-		if (out.len && len)
-			buf_putc(&out, ',');
-		if (i < ARRAY_SIZE(names))
-			buf_puts(&out, names[i][1]);
-		else
-			buf_add(&out, p, len);
-		p += len;
-		p += strspn(p, ", ");
-	}
-	if (buf_status(&out) < 0 || out.len >= cap)
-		return err_set(err, -EINVAL, "the list of plugins is too long");
-	snprintf(dst, cap, "%s", out.data ? out.data : "");
-	return 0;
-}
-
-static int assign_env(struct config *c, const struct section *s, const struct opt *opt, const char *var,
-		      const char *text, struct err *err)
-{
-	char key[96], list[512];
-	int r = 0;
-
-	if (strcmp(var, "ENV_INPUT_EBPF_ENABLED_PLUGINS") == 0) {
-		r = alias_plugins(text, list, sizeof(list), err);
-		text = list;
-	}
-	if (r == 0)
-		r = config_assign(c, full_key(s, opt->key, key, sizeof(key)), text, OPT_ORIGIN_ENV, var, err);
-	if (r < 0) {
-		err_prefix(err, "environment %s: ", var);
-		return -EINVAL;
-	}
-	return 0;
-}
-
-/* Our own name wins over the alias; an empty alias is unset, as DataKit takes it. */
-static int load_env_option(struct config *c, const struct section *s, const struct opt *opt, struct err *err)
-{
-	const char *alias = opt->env, *text;
-	char key[96], name[112];
-
-	if (s->plugin && strcmp(opt->key, "interval") == 0)
-		alias = "ENV_INPUT_EBPF_INTERVAL"; /* one for all plugins there */
-	opt_env_name(name, sizeof(name), "", full_key(s, opt->key, key, sizeof(key)));
-	text = env_value(c, name);
-	if (text)
-		return assign_env(c, s, opt, name, text, err);
-	text = alias ? env_value(c, alias) : NULL;
-	return text && *text ? assign_env(c, s, opt, alias, text, err) : 0;
-}
-
-static bool env_known(const struct config *c, const char *var, size_t len)
-{
-	char key[96], name[112];
-
-	/* Read by the command line and by the tests, not by us. */
-	if ((len == 15 && strncmp(var, "RINGSIDE_SOCKET", len) == 0) || (len == 14 && strncmp(var, "RINGSIDE_BUILD", len) == 0))
-		return true;
-	if (len == 23 && strncmp(var, "ENV_INPUT_EBPF_INTERVAL", len) == 0)
-		return true;
-	for (size_t i = 0; i < c->nsections; i++) {
-		const struct section *s = &c->sections[i];
-
-		for (size_t k = 0; k < s->n; k++) {
-			const char *alias = s->table[k].env;
-
-			opt_env_name(name, sizeof(name), "", full_key(s, s->table[k].key, key, sizeof(key)));
-			if (strlen(name) == len && strncmp(name, var, len) == 0)
-				return true;
-			if (alias && strlen(alias) == len && strncmp(alias, var, len) == 0)
-				return true;
-		}
-	}
-	return false;
-}
-
-/* The list goes first, so that RINGSIDE_PLUGINS_X_ENABLED can speak against it. */
-static int load_env(struct config *c, struct err *err)
-{
-	int r;
-
-	for (size_t i = 0; i < c->nsections; i++)
-		for (size_t k = 0; k < c->sections[i].n; k++) {
-			r = load_env_option(c, &c->sections[i], &c->sections[i].table[k], err);
-			if (r < 0)
-				return r;
-		}
-	for (char *const *e = c->source.environ; e && *e; e++) {
-		size_t len = strcspn(*e, "=");
-
-		if (strncmp(*e, "RINGSIDE_", 9) != 0 && strncmp(*e, "ENV_INPUT_EBPF_", 15) != 0)
-			continue;
-		if (!env_known(c, *e, len))
-			log_warn("environment variable %.*s names no option of this build, ignoring", (int)len, *e);
-	}
-	return 0;
 }
 
 static int load_flags(struct config *c, struct err *err)
@@ -421,72 +279,16 @@ static int load_flags(struct config *c, struct err *err)
 	return 0;
 }
 
-static void assign_state(struct config *c, const char *key, const json_t *value, const char *file)
-{
-	const char *text = json_string_value(value);
-	struct err err = {0};
-
-	if (!text)
-		log_warn("%s: '%s' is not a text, ignoring", file, key);
-	else if (config_assign(c, key, text, OPT_ORIGIN_STATE, file, &err) < 0)
-		log_warn("%s: %s, ignoring", file, err.msg);
-}
-
-static void load_state_plugins(struct config *c, json_t *object)
-{
-	const char *name, *key;
-	json_t *entry, *value;
-	char full[160];
-
-	json_object_foreach(object, name, entry) {
-		json_t *enabled = json_object_get(entry, "enabled");
-
-		if (json_is_boolean(enabled)) {
-			_cleanup_json_ json_t *text = json_string(json_is_true(enabled) ? "true" : "false");
-
-			snprintf(full, sizeof(full), "plugins.%.64s.enabled", name);
-			assign_state(c, full, text, "plugins.json");
-		}
-		json_object_foreach(json_object_get(entry, "options"), key, value) {
-			snprintf(full, sizeof(full), "plugins.%.64s.%.64s", name, key);
-			assign_state(c, full, value, "plugins.json");
-		}
-	}
-}
-
-/* A damaged state file is no reason not to watch the host: it is logged and left where it is. */
-static json_t *read_state(const struct config *c, const char *name)
-{
-	json_t *object = NULL;
-	struct err err = {0};
-	int r;
-
-	r = state_read(opt_str(config_daemon(c), "state_dir"), name, &object, &err);
-	if (r < 0 && r != -ENOENT)
-		log_warn("%s, ignoring what was kept there", err.msg);
-	return object;
-}
-
-static void load_state(struct config *c)
-{
-	_cleanup_json_ json_t *values = read_state(c, "config.json");
-	_cleanup_json_ json_t *states = read_state(c, "plugins.json");
-	const char *key;
-	json_t *value;
-
-	json_object_foreach(values, key, value)
-		assign_state(c, key, value, "config.json");
-	load_state_plugins(c, states);
-}
-
 static int check_whole(const struct config *c, struct err *err)
 {
 	const struct opt_set *v = config_daemon(c);
 	bool listens = *opt_str(v, "api.listen");
 
-	if (listens && !(*opt_str(v, "api.tls_ca") && *opt_str(v, "api.tls_cert") && *opt_str(v, "api.tls_key")))
+	if (listens && !(*opt_str(v, "api.tls_ca") && *opt_str(v, "api.tls_cert") &&
+			 *opt_str(v, "api.tls_key")))
 		return err_set(err, -EINVAL,
-			       "api.listen '%s': a TCP port needs api.tls_ca, api.tls_cert and api.tls_key (mutual TLS)",
+			       "api.listen '%s': a TCP port needs api.tls_ca, api.tls_cert and "
+			       "api.tls_key (mutual TLS)",
 			       opt_str(v, "api.listen"));
 	if (opt_i64(v, "query.deadline") > opt_i64(v, "query.max_deadline"))
 		return err_set(err, -EINVAL, "query.deadline '%s' is above query.max_deadline '%s'",
@@ -504,12 +306,12 @@ int config_load(struct config **ret, const struct config_source *source, struct 
 		return err_set(err, r, "out of memory");
 	r = load_file(c, err);
 	if (r == 0)
-		r = load_env(c, err);
+		r = config_load_env(c, err);
 	if (r == 0)
 		r = load_flags(c, err);
 	if (r < 0)
 		return r;
-	load_state(c); /* last: the others say where it is; its origin keeps it below them */
+	config_load_state(c); /* last: the others say where it is; its origin keeps it below them */
 	r = check_whole(c, err);
 	if (r < 0)
 		return r;
@@ -562,9 +364,10 @@ unsigned int config_values(const struct config *c, struct config_value_info *ret
 				continue;
 			v = &ret[n];
 			memset(v, 0, sizeof(*v));
-			full_key(s, o->key, v->key, sizeof(v->key));
+			config_full_key(s, o->key, v->key, sizeof(v->key));
 			snprintf(v->value, sizeof(v->value), "%s", opt_text(s->values, o->key));
-			snprintf(v->origin, sizeof(v->origin), "%s", opt_origin_name(opt_origin(s->values, o->key)));
+			snprintf(v->origin, sizeof(v->origin), "%s",
+				 opt_origin_name(opt_origin(s->values, o->key)));
 			snprintf(v->detail, sizeof(v->detail), "%s", detail ? detail : "");
 			snprintf(v->def, sizeof(v->def), "%s", o->def ? o->def : "");
 			snprintf(v->help, sizeof(v->help), "%s", o->help);
@@ -575,7 +378,8 @@ unsigned int config_values(const struct config *c, struct config_value_info *ret
 	return n;
 }
 
-void config_diff(const struct config *old_config, const struct config *new_config, config_diff_fn fn, void *arg)
+void config_diff(const struct config *old_config, const struct config *new_config,
+		 config_diff_fn fn, void *arg)
 {
 	for (size_t i = 0; i < old_config->nsections; i++) {
 		const struct section *a = &old_config->sections[i], *b = &new_config->sections[i];
@@ -587,23 +391,8 @@ void config_diff(const struct config *old_config, const struct config *new_confi
 
 			if (strcmp(was, is) == 0)
 				continue;
-			fn(arg, full_key(a, a->table[k].key, key, sizeof(key)), &a->table[k], was, is);
+			fn(arg, config_full_key(a, a->table[k].key, key, sizeof(key)), &a->table[k],
+			   was, is);
 		}
 	}
-}
-
-int config_persist(const struct config *c, const char *key, const char *text, struct err *err)
-{
-	const char *dir = opt_str(config_daemon(c), "state_dir");
-	_cleanup_json_ json_t *object = NULL;
-	int r;
-
-	r = state_read(dir, "config.json", &object, err);
-	if (r == -ENOENT)
-		object = json_object();
-	else if (r < 0)
-		return r;
-	if (!object || json_object_set_new(object, key, json_string(text)) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
-	return state_write(dir, "config.json", object, err);
 }

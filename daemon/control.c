@@ -17,7 +17,8 @@
 #define LOG_MODULE "control"
 #include "base/log.h"
 
-/* A live table with more rows than that is cut off with an error: connections of a very busy host are below it. */
+/* A live table with more rows than that is cut off with an error: connections of a very busy host
+ * are below it. */
 #define SNAPSHOT_ROWS_MIN 1024
 #define SNAPSHOT_ROWS_MAX (1024 * 1024)
 
@@ -33,7 +34,8 @@ int control_call(struct daemon *d, mailbox_fn fn, void *arg, struct err *err)
 		if (r == -ESHUTDOWN)
 			return err_set(err, r, "the daemon is stopping");
 		if (r == -ENOBUFS)
-			return err_set(err, r, "too many calls wait for the daemon's loop; try again");
+			return err_set(err, r,
+				       "too many calls wait for the daemon's loop; try again");
 		return err_set(err, r, "%s", strerror(-r));
 	}
 	return r;
@@ -106,16 +108,25 @@ static int do_enable(void *arg)
 	struct plugin_request *q = arg;
 	int r;
 
-	r = host_enable(q->d->host, q->name, q->options, q->noptions, q->persist, q->duration_ns, q->validate_only, "rpc", q->err);
+	r = host_enable(q->d->host, q->name, q->options, q->noptions, q->persist, q->duration_ns,
+			q->validate_only, "rpc", q->err);
 	return r < 0 ? r : fill_named(q);
 }
 
-static int plugin_enable(void *ctx, const char *name, const struct keyval *options, size_t noptions, bool persist,
-			 uint64_t duration_ns, bool validate_only, struct plugin_info *ret, struct err *err)
+static int plugin_enable(void *ctx, const char *name, const struct keyval *options, size_t noptions,
+			 bool persist, uint64_t duration_ns, bool validate_only,
+			 struct plugin_info *ret, struct err *err)
 {
 	struct plugin_request q = {
-		.d = ctx, .name = name, .options = options, .noptions = noptions, .persist = persist,
-		.duration_ns = duration_ns, .validate_only = validate_only, .info = ret, .err = err,
+		.d = ctx,
+		.name = name,
+		.options = options,
+		.noptions = noptions,
+		.persist = persist,
+		.duration_ns = duration_ns,
+		.validate_only = validate_only,
+		.info = ret,
+		.err = err,
 	};
 
 	return control_call(ctx, do_enable, &q, err);
@@ -130,9 +141,11 @@ static int do_disable(void *arg)
 	return r < 0 ? r : fill_named(q);
 }
 
-static int plugin_disable(void *ctx, const char *name, bool persist, struct plugin_info *ret, struct err *err)
+static int plugin_disable(void *ctx, const char *name, bool persist, struct plugin_info *ret,
+			  struct err *err)
 {
-	struct plugin_request q = {.d = ctx, .name = name, .persist = persist, .info = ret, .err = err};
+	struct plugin_request q = {
+		.d = ctx, .name = name, .persist = persist, .info = ret, .err = err};
 
 	return control_call(ctx, do_disable, &q, err);
 }
@@ -142,16 +155,24 @@ static int do_update(void *arg)
 	struct plugin_request *q = arg;
 	int r;
 
-	r = host_update(q->d->host, q->name, q->options, q->noptions, q->persist, q->validate_only, &q->restarted, q->err);
+	r = host_update(q->d->host, q->name, q->options, q->noptions, q->persist, q->validate_only,
+			&q->restarted, q->err);
 	return r < 0 ? r : fill_named(q);
 }
 
-static int plugin_update(void *ctx, const char *name, const struct keyval *options, size_t noptions, bool persist,
-			 bool validate_only, bool *ret_restarted, struct plugin_info *ret, struct err *err)
+static int plugin_update(void *ctx, const char *name, const struct keyval *options, size_t noptions,
+			 bool persist, bool validate_only, bool *ret_restarted,
+			 struct plugin_info *ret, struct err *err)
 {
 	struct plugin_request q = {
-		.d = ctx, .name = name, .options = options, .noptions = noptions, .persist = persist,
-		.validate_only = validate_only, .info = ret, .err = err,
+		.d = ctx,
+		.name = name,
+		.options = options,
+		.noptions = noptions,
+		.persist = persist,
+		.validate_only = validate_only,
+		.info = ret,
+		.err = err,
 	};
 	int r = control_call(ctx, do_update, &q, err);
 
@@ -164,13 +185,19 @@ static int do_check(void *arg)
 	struct plugin_request *q = arg;
 	const struct plugin *p = host_find(q->name, q->err);
 
-	return p ? probe_plugin(q->d->probe, p, q->requirements, q->cap, q->nrequirements, q->err) : -ENOENT;
+	return p ? probe_plugin(q->d->probe, p, q->requirements, q->cap, q->nrequirements, q->err)
+		 : -ENOENT;
 }
 
-static int plugin_check(void *ctx, const char *name, struct requirement_info *ret, unsigned int cap, unsigned int *n,
-			struct err *err)
+static int plugin_check(void *ctx, const char *name, struct requirement_info *ret, unsigned int cap,
+			unsigned int *n, struct err *err)
 {
-	struct plugin_request q = {.d = ctx, .name = name, .requirements = ret, .cap = cap, .nrequirements = n, .err = err};
+	struct plugin_request q = {.d = ctx,
+				   .name = name,
+				   .requirements = ret,
+				   .cap = cap,
+				   .nrequirements = n,
+				   .err = err};
 
 	return control_call(ctx, do_check, &q, err);
 }
@@ -199,12 +226,14 @@ int control_snapshot(void *ctx, const struct table *table, struct batch **ret, s
 {
 	int r = -ENOBUFS;
 
-	for (uint32_t cap = SNAPSHOT_ROWS_MIN; r == -ENOBUFS && cap <= SNAPSHOT_ROWS_MAX; cap *= 8) {
+	for (uint32_t cap = SNAPSHOT_ROWS_MIN; r == -ENOBUFS && cap <= SNAPSHOT_ROWS_MAX;
+	     cap *= 8) {
 		struct snapshot_request q = {.d = ctx, .table = table};
 
 		q.batch = batch_new(table, cap);
 		if (!q.batch)
-			return err_set(err, -ENOMEM, "out of memory for the rows of %s", table->name);
+			return err_set(err, -ENOMEM, "out of memory for the rows of %s",
+				       table->name);
 		r = control_call(ctx, do_snapshot, &q, err);
 		if (r < 0) {
 			batch_unref(q.batch);
@@ -215,11 +244,13 @@ int control_snapshot(void *ctx, const struct table *table, struct batch **ret, s
 		return 0;
 	}
 	if (r == -ENOBUFS)
-		return err_set(err, -E2BIG, "table %s has more than %d rows now", table->name, SNAPSHOT_ROWS_MAX / 8);
+		return err_set(err, -E2BIG, "table %s has more than %d rows now", table->name,
+			       SNAPSHOT_ROWS_MAX / 8);
 	return r;
 }
 
-/* From the store's view of a query to the API's: same data, other structs, so that the two never see each other. */
+/* From the store's view of a query to the API's: same data, other structs, so that the two never
+ * see each other. */
 static int on_columns(void *arg, const struct query_column *cols, size_t ncols)
 {
 	const struct api_query_sink *sink = arg;
@@ -228,7 +259,8 @@ static int on_columns(void *arg, const struct query_column *cols, size_t ncols)
 	if (!out)
 		return -ENOMEM;
 	for (size_t i = 0; i < ncols; i++)
-		out[i] = (struct api_query_column) {.name = cols[i].name, .unit = cols[i].unit, .type = cols[i].type};
+		out[i] = (struct api_query_column){
+			.name = cols[i].name, .unit = cols[i].unit, .type = cols[i].type};
 	return sink->columns(sink->arg, out, ncols);
 }
 
@@ -246,20 +278,27 @@ static int on_done(void *arg, const struct query_stats *stats)
 	size_t n = stats->nloss < ARRAY_SIZE(loss) ? stats->nloss : ARRAY_SIZE(loss);
 
 	for (size_t i = 0; i < n; i++)
-		loss[i] = (struct api_query_loss) {
-			.table = stats->loss[i].table, .rows = stats->loss[i].rows, .since_ns = stats->loss[i].since_ns};
+		loss[i] = (struct api_query_loss){.table = stats->loss[i].table,
+						  .rows = stats->loss[i].rows,
+						  .since_ns = stats->loss[i].since_ns};
 	return sink->done(sink->arg, stats->rows, stats->truncated, stats->elapsed_ns, loss, n);
 }
 
-static int query(void *ctx, const char *sql, const struct value *params, size_t nparams, uint64_t max_rows,
-		 uint64_t deadline_mono_ns, const atomic_bool *cancelled, const struct api_query_sink *sink, struct err *err)
+static int query(void *ctx, const char *sql, const struct value *params, size_t nparams,
+		 uint64_t max_rows, uint64_t deadline_mono_ns, const atomic_bool *cancelled,
+		 const struct api_query_sink *sink, struct err *err)
 {
 	struct daemon *d = ctx;
 	const struct query q = {
-		.sql = sql, .params = params, .nparams = nparams, .max_rows = max_rows,
-		.deadline_ns = deadline_mono_ns, .cancelled = cancelled,
+		.sql = sql,
+		.params = params,
+		.nparams = nparams,
+		.max_rows = max_rows,
+		.deadline_ns = deadline_mono_ns,
+		.cancelled = cancelled,
 	};
-	const struct query_sink out = {.columns = on_columns, .rows = on_rows, .done = on_done, .arg = (void *)sink};
+	const struct query_sink out = {
+		.columns = on_columns, .rows = on_rows, .done = on_done, .arg = (void *)sink};
 
 	return query_run(d->queries, &q, &out, err);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the API asks of the daemon: answers on its worker threads, by way of the loop where that owns the state. */
+/* What the API asks of the daemon: answers on its worker threads, by way of the loop where that
+ * owns the state. */
 #pragma once
 
 #include "api/ops.h"

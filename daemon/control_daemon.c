@@ -25,7 +25,7 @@ int control_governor_get(void *ctx, struct governor_info *ret, struct err *err)
 
 	(void)err;
 	governor_get(d->governor, &limits, &u, &level);
-	*ret = (struct governor_info) {
+	*ret = (struct governor_info){
 		.cpu_limit = limits.limit[RESOURCE_CPU],
 		.mem_limit = limits.limit[RESOURCE_MEM],
 		.net_limit = limits.limit[RESOURCE_NET],
@@ -40,8 +40,10 @@ int control_governor_get(void *ctx, struct governor_info *ret, struct err *err)
 		.bpf_map_bytes = u.bpf_map_bytes,
 	};
 	snprintf(ret->state, sizeof(ret->state), "%s", governor_level_name(level));
-	snprintf(ret->limit_action, sizeof(ret->limit_action), "%s", limit_action_names[limits.action]);
-	snprintf(ret->net_limit_scope, sizeof(ret->net_limit_scope), "%s", net_scope_names[limits.net_scope]);
+	snprintf(ret->limit_action, sizeof(ret->limit_action), "%s",
+		 limit_action_names[limits.action]);
+	snprintf(ret->net_limit_scope, sizeof(ret->net_limit_scope), "%s",
+		 net_scope_names[limits.net_scope]);
 	snprintf(ret->net_interface, sizeof(ret->net_interface), "%.15s", u.net_interface);
 	snprintf(ret->cgroup, sizeof(ret->cgroup), "%s", cgroup_describe(d->place));
 	daemon_last_decision(d, ret->last_event, sizeof(ret->last_event));
@@ -58,7 +60,8 @@ struct limits_request {
 
 static bool is_limit(const char *key)
 {
-	static const char *const keys[] = {"cpu_limit", "mem_limit", "net_limit", "limit_action", "net_limit_scope"};
+	static const char *const keys[] = {"cpu_limit", "mem_limit", "net_limit", "limit_action",
+					   "net_limit_scope"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (strcmp(keys[i], key) == 0)
@@ -87,9 +90,11 @@ static int check_limits(struct limits_request *q)
 	for (size_t i = 0; i < q->n; i++) {
 		if (!is_limit(q->limits[i].key))
 			return err_set(q->err, -EINVAL,
-				       "'%.48s' is not a limit; use cpu_limit, mem_limit, net_limit, limit_action or net_limit_scope",
+				       "'%.48s' is not a limit; use cpu_limit, mem_limit, "
+				       "net_limit, limit_action or net_limit_scope",
 				       q->limits[i].key);
-		r = opt_set_assign(scratch, q->limits[i].key, limit_text(&q->limits[i]), OPT_ORIGIN_RPC, q->err);
+		r = opt_set_assign(scratch, q->limits[i].key, limit_text(&q->limits[i]),
+				   OPT_ORIGIN_RPC, q->err);
 		if (r < 0)
 			return r;
 	}
@@ -122,11 +127,15 @@ static int do_limits(void *arg)
 	return 0;
 }
 
-int control_limits_update(void *ctx, const struct keyval *limits, size_t n, bool persist, bool validate_only,
-			  struct governor_info *ret, struct err *err)
+int control_limits_update(void *ctx, const struct keyval *limits, size_t n, bool persist,
+			  bool validate_only, struct governor_info *ret, struct err *err)
 {
-	struct limits_request q = {
-		.d = ctx, .limits = limits, .n = n, .persist = persist, .validate_only = validate_only, .err = err};
+	struct limits_request q = {.d = ctx,
+				   .limits = limits,
+				   .n = n,
+				   .persist = persist,
+				   .validate_only = validate_only,
+				   .err = err};
 	int r;
 
 	r = control_call(ctx, do_limits, &q, err);
@@ -149,7 +158,8 @@ int control_daemon_get(void *ctx, struct daemon_info *ret, struct err *err)
 	snprintf(ret->last_exit, sizeof(ret->last_exit), "%s", d->last_exit);
 	ret->started_at_ns = d->started_at;
 	ret->pid = (uint64_t)getpid();
-	ret->ncapabilities = probe_capabilities(d->probe, ret->capabilities, ARRAY_SIZE(ret->capabilities));
+	ret->ncapabilities =
+		probe_capabilities(d->probe, ret->capabilities, ARRAY_SIZE(ret->capabilities));
 	if (ret->ncapabilities > ARRAY_SIZE(ret->capabilities))
 		ret->ncapabilities = ARRAY_SIZE(ret->capabilities);
 	return 0;
@@ -193,7 +203,11 @@ static int do_reload(void *arg)
 
 int control_config_reload(void *ctx, bool validate_only, char *changed, size_t cap, struct err *err)
 {
-	struct config_request q = {.d = ctx, .validate_only = validate_only, .changed = changed, .changed_cap = cap, .err = err};
+	struct config_request q = {.d = ctx,
+				   .validate_only = validate_only,
+				   .changed = changed,
+				   .changed_cap = cap,
+				   .err = err};
 
 	return control_call(ctx, do_reload, &q, err);
 }

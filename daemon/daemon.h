@@ -35,7 +35,8 @@ enum exit_status {
 
 struct daemon {
 	struct config *config; /* exchanged by a reload: keep no pointer into it */
-	struct opt_set *boot;  /* as it was at the start, for options that need a restart; lives as long as all that uses it */
+	struct opt_set *boot;  /* as it was at the start, for options that need a restart; lives as
+				  long as all that uses it */
 	struct config_source source;
 	int lock_fd, bpf_stats_fd;
 	const char *state_dir; /* in boot */
@@ -51,15 +52,15 @@ struct daemon {
 	struct cgroup_place *place;
 	struct governor *governor;
 	_Atomic(struct api_server *) api; /* NULL before its stage and from its stop on */
-	const struct table **tables;      /* all of them, NULL-terminated */
+	const struct table **tables;	  /* all of them, NULL-terminated */
 	struct heartbeat heartbeat;
 	uint64_t started_at;
 	uint64_t watchdog_ns; /* 0: nobody watches */
 	char last_exit[256];  /* of the run before, if a limit ended it */
 	pthread_mutex_t decision_lock;
-	char decision[256]; /* the governor's last word */
+	char decision[256];			    /* the governor's last word */
 	_Atomic uint64_t bpf_run_ns, bpf_map_bytes; /* written by the loop, read by the governor */
-	bool ready; /* loop thread */
+	bool ready;				    /* loop thread */
 	_Atomic int exit_status;
 	_Atomic bool stopping;
 };
@@ -67,8 +68,8 @@ struct daemon {
 /* Ends the loop; the first status that isn't 0 stays. Any thread. */
 void daemon_stop(struct daemon *d, int status);
 /*
- * Reads the configuration again, checks all of it, then puts it in force. changed (cap > 0) lists the keys; those that wait for a
- * restart end in "*". Loop thread.
+ * Reads the configuration again, checks all of it, then puts it in force. changed (cap > 0) lists
+ * the keys; those that wait for a restart end in "*". Loop thread.
  */
 int daemon_reload(struct daemon *d, bool validate_only, char *changed, size_t cap, struct err *err);
 /* Hands limits and ring sizes of the present config to governor and store. Loop thread. */

@@ -16,17 +16,18 @@
 #define LOG_MODULE "enrich"
 #include "base/log.h"
 
-/* Four ways to a set: the oldest of four goes. Sizes cover a busy host (thousands of containers) within half a MiB. */
-#define WAYS 4
-#define CGROUP_SETS 512
+/* Four ways to a set: the oldest of four goes. Sizes cover a busy host (thousands of containers)
+ * within half a MiB. */
+#define WAYS	     4
+#define CGROUP_SETS  512
 #define PROCESS_SETS 512
-#define USER_SETS 256
+#define USER_SETS    256
 
 /* A process may exec at any time: its name is good for one pass over the ring, no longer. */
 #define PROCESS_TTL_NS (100 * NSEC_PER_MSEC)
 /* Names of cgroups never change, but a failure to resolve one may be passing. */
 #define CGROUP_TTL_NS (60 * NSEC_PER_SEC)
-#define USER_TTL_NS (60 * NSEC_PER_SEC)
+#define USER_TTL_NS   (60 * NSEC_PER_SEC)
 /* A passwd of more than that is no passwd. */
 #define PASSWD_MAX (256 * 1024)
 
@@ -92,7 +93,8 @@ void enrich_free(struct enrich *e)
 	free(e);
 }
 
-/* The path of a cgroup by its id: kernfs file handles are the id itself (FILEID_KERNFS). Needs CAP_DAC_READ_SEARCH. */
+/* The path of a cgroup by its id: kernfs file handles are the id itself (FILEID_KERNFS). Needs
+ * CAP_DAC_READ_SEARCH. */
 static int cgroup_path(const struct enrich *e, uint64_t id, char *dst, size_t cap)
 {
 	struct {
@@ -174,8 +176,8 @@ static const char *process_name(void *ctx, uint32_t pid)
 }
 
 /*
- * Which root a process sees: its mount namespace and the path of its root in it. Neither readlink asks the file system, so a
- * process can't hang us with one of its own (FUSE).
+ * Which root a process sees: its mount namespace and the path of its root in it. Neither readlink
+ * asks the file system, so a process can't hang us with one of its own (FUSE).
  */
 static uint64_t root_of(uint32_t pid)
 {
@@ -238,7 +240,8 @@ static bool mount_is_local_in(const char *path, int id)
 	return local;
 }
 
-/* A process sees the mounts below its root; where it is a mere directory of ours, we see its mount. */
+/* A process sees the mounts below its root; where it is a mere directory of ours, we see its mount.
+ */
 static bool mount_is_local(uint32_t pid, int id)
 {
 	char path[64];
@@ -247,7 +250,8 @@ static bool mount_is_local(uint32_t pid, int id)
 	return mount_is_local_in(path, id) || mount_is_local_in("/proc/self/mountinfo", id);
 }
 
-/* Never leaves the process's own root, follows nothing magic, crosses into no mount (a FUSE at /etc could hang us). */
+/* Never leaves the process's own root, follows nothing magic, crosses into no mount (a FUSE at /etc
+ * could hang us). */
 static int open_passwd(uint32_t pid)
 {
 	struct open_how how = {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Names for numbers: containers, processes and users, from sources that a container can't use against us. Loop thread only. */
+/* Names for numbers: containers, processes and users, from sources that a container can't use
+ * against us. Loop thread only. */
 #pragma once
 
 #include "bpf/plugin.h"
@@ -13,7 +14,8 @@ extern const struct enrich_ops enrich_ops;
 
 /*
  * enrich_text.c: pure functions over untrusted bytes.
- * The container's id in a cgroup path: 64 hex digits anywhere, or 12 behind a runtime's name; "" otherwise.
+ * The container's id in a cgroup path: 64 hex digits anywhere, or 12 behind a runtime's name; ""
+ * otherwise.
  */
 void enrich_container_of_path(const char *path, char dst[static 65]);
 /* The name of uid in the text of a passwd file; "" if it isn't there or isn't a plausible name. */

@@ -6,7 +6,7 @@
 
 #include "daemon/enrich.h"
 
-#define FULL_ID 64
+#define FULL_ID	 64
 #define SHORT_ID 12
 
 static size_t hex_run(const char *s)
@@ -18,7 +18,8 @@ static size_t hex_run(const char *s)
 	return n;
 }
 
-/* "docker-<id>.scope", "/docker/<id>", "libpod-<id>": a short run of hex digits alone could be anything. */
+/* "docker-<id>.scope", "/docker/<id>", "libpod-<id>": a short run of hex digits alone could be
+ * anything. */
 static bool behind_runtime(const char *path, const char *at)
 {
 	static const char *const runtimes[] = {"docker", "libpod", "crio", "cri-containerd", "lxc"};
@@ -26,7 +27,8 @@ static bool behind_runtime(const char *path, const char *at)
 	for (size_t i = 0; i < sizeof(runtimes) / sizeof(runtimes[0]); i++) {
 		size_t n = strlen(runtimes[i]);
 
-		if ((size_t)(at - path) > n && strchr("-/", at[-1]) && memcmp(at - 1 - n, runtimes[i], n) == 0)
+		if ((size_t)(at - path) > n && strchr("-/", at[-1]) &&
+		    memcmp(at - 1 - n, runtimes[i], n) == 0)
 			return true;
 	}
 	return false;
@@ -47,7 +49,8 @@ void enrich_container_of_path(const char *path, char dst[static 65])
 	}
 }
 
-/* Letters, digits and the few others that useradd takes; anything else in that place is not a name. */
+/* Letters, digits and the few others that useradd takes; anything else in that place is not a name.
+ */
 static bool name_ok(const char *s, size_t len)
 {
 	if (len == 0 || len > 32)

@@ -25,7 +25,8 @@ const char *hooks_lockdown(void)
 	return "";
 }
 
-/* The kernel's types, parsed once for all questions of one choice: 20 ms and 8 MiB that nobody needs afterwards. Loop thread. */
+/* The kernel's types, parsed once for all questions of one choice: 20 ms and 8 MiB that nobody
+ * needs afterwards. Loop thread. */
 static struct btf *vmlinux;
 
 void hooks_done(void)
@@ -41,7 +42,8 @@ static int vmlinux_id(const char *name, uint32_t kind)
 	return vmlinux ? btf__find_by_name_kind(vmlinux, name, kind) : -ENOENT;
 }
 
-/* r0 = 0; exit. Attached for a moment: where trampolines can't be made the load succeeds and only the attach fails. */
+/* r0 = 0; exit. Attached for a moment: where trampolines can't be made the load succeeds and only
+ * the attach fails. */
 static int try_fentry(const char *function)
 {
 	const struct bpf_insn insns[] = {
@@ -72,9 +74,13 @@ static bool fentry_usable(const char *function, char *why, size_t cap)
 	if (r == -ENOENT)
 		snprintf(why, cap, "the kernel's BTF has no function %.64s", function);
 	else if (r == -EPERM)
-		snprintf(why, cap, "refused (EPERM): CAP_BPF or CAP_PERFMON is missing, or this kernel lets nobody trace functions");
+		snprintf(why, cap,
+			 "refused (EPERM): CAP_BPF or CAP_PERFMON is missing, or this kernel lets "
+			 "nobody trace functions");
 	else
-		snprintf(why, cap, "this kernel can't attach to functions (%s; CONFIG_FUNCTION_TRACER or CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS is off)",
+		snprintf(why, cap,
+			 "this kernel can't attach to functions (%s; CONFIG_FUNCTION_TRACER or "
+			 "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS is off)",
 			 strerror(-r));
 	return false;
 }
@@ -87,7 +93,8 @@ static bool pmu_usable(const char *pmu, const char *option, char *why, size_t ca
 	snprintf(path, sizeof(path), "/sys/bus/event_source/devices/%s/type", pmu);
 	if (access(path, F_OK) == 0)
 		return true;
-	snprintf(why, cap, "this kernel has %s off%s%s", option, *lockdown ? " and " : "", lockdown);
+	snprintf(why, cap, "this kernel has %s off%s%s", option, *lockdown ? " and " : "",
+		 lockdown);
 	return false;
 }
 
@@ -95,11 +102,13 @@ static bool btf_tracepoint_exists(const char *name)
 {
 	char type[128];
 
-	snprintf(type, sizeof(type), "btf_trace_%s", name); /* what the kernel's macros make of a tracepoint */
+	snprintf(type, sizeof(type), "btf_trace_%s",
+		 name); /* what the kernel's macros make of a tracepoint */
 	return vmlinux_id(type, BTF_KIND_TYPEDEF) > 0;
 }
 
-/* event: "syscalls/sys_enter_openat". Attaching goes through tracefs, so an event that only BTF knows is no use. */
+/* event: "syscalls/sys_enter_openat". Attaching goes through tracefs, so an event that only BTF
+ * knows is no use. */
 static bool tracepoint_usable(const char *event, char *why, size_t cap)
 {
 	static const char *const roots[] = {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"};
@@ -117,9 +126,13 @@ static bool tracepoint_usable(const char *event, char *why, size_t cap)
 		return false;
 	}
 	if (name && btf_tracepoint_exists(name + 1))
-		snprintf(why, cap, "tracefs isn't mounted; mount -t tracefs tracefs /sys/kernel/tracing");
+		snprintf(why, cap,
+			 "tracefs isn't mounted; mount -t tracefs tracefs /sys/kernel/tracing");
 	else
-		snprintf(why, cap, "the kernel has no tracefs (CONFIG_FTRACE) and its BTF no tracepoint %.96s", event);
+		snprintf(
+			why, cap,
+			"the kernel has no tracefs (CONFIG_FTRACE) and its BTF no tracepoint %.96s",
+			event);
 	return false;
 }
 
@@ -135,14 +148,16 @@ bool hooks_section_usable(const char *section, char *why, size_t cap)
 	const char *s;
 
 	why[0] = '\0';
-	if ((s = after(section, "fentry/")) || (s = after(section, "fexit/")) || (s = after(section, "fmod_ret/")))
+	if ((s = after(section, "fentry/")) || (s = after(section, "fexit/")) ||
+	    (s = after(section, "fmod_ret/")))
 		return fentry_usable(s, why, cap);
 	if (after(section, "kprobe") || after(section, "kretprobe") || after(section, "ksyscall") ||
 	    after(section, "kretsyscall"))
 		return pmu_usable("kprobe", "CONFIG_KPROBES", why, cap);
 	if (after(section, "uprobe") || after(section, "uretprobe"))
 		return pmu_usable("uprobe", "CONFIG_UPROBES", why, cap);
-	if ((s = after(section, "tp_btf/")) || (s = after(section, "raw_tp/")) || (s = after(section, "raw_tracepoint/"))) {
+	if ((s = after(section, "tp_btf/")) || (s = after(section, "raw_tp/")) ||
+	    (s = after(section, "raw_tracepoint/"))) {
 		if (btf_tracepoint_exists(s))
 			return true;
 		snprintf(why, cap, "the kernel's BTF has no tracepoint %.64s", s);
@@ -150,7 +165,8 @@ bool hooks_section_usable(const char *section, char *why, size_t cap)
 	}
 	if ((s = after(section, "tp/")) || (s = after(section, "tracepoint/")))
 		return tracepoint_usable(s, why, cap);
-	return true; /* everything else shows at load, and the host then tries the next alternative */
+	return true; /* everything else shows at load, and the host then tries the next alternative
+		      */
 }
 
 bool hooks_is_banned(const struct hooks_banned *banned, const char *program)
@@ -181,7 +197,8 @@ static bool same_group(const struct bpf_program *a, const struct bpf_program *b)
 {
 	size_t n = group_len(a);
 
-	return n && n == group_len(b) && strncmp(bpf_program__name(a), bpf_program__name(b), n) == 0;
+	return n && n == group_len(b) &&
+	       strncmp(bpf_program__name(a), bpf_program__name(b), n) == 0;
 }
 
 bool hooks_has_substitute(const struct bpf_object *obj, const struct bpf_program *prog)
@@ -209,8 +226,8 @@ static void add_reason(char *list, size_t cap, const char *section, const char *
 }
 
 /* Keeps the first usable program of the group of first; returns whether there is one. */
-static bool choose_in_group(struct bpf_object *obj, const struct bpf_program *first, const struct hooks_banned *banned,
-			    char *reasons, size_t cap)
+static bool choose_in_group(struct bpf_object *obj, const struct bpf_program *first,
+			    const struct hooks_banned *banned, char *reasons, size_t cap)
 {
 	struct bpf_program *p;
 	bool taken = false;
@@ -250,7 +267,8 @@ static bool leads_group(struct bpf_object *obj, const struct bpf_program *prog)
 	return false;
 }
 
-static int choose(struct bpf_object *obj, const struct hooks_banned *banned, char *degraded, size_t cap, struct err *err)
+static int choose(struct bpf_object *obj, const struct hooks_banned *banned, char *degraded,
+		  size_t cap, struct err *err)
 {
 	struct bpf_program *p;
 
@@ -266,7 +284,8 @@ static int choose(struct bpf_object *obj, const struct hooks_banned *banned, cha
 			continue;
 		base = after(name, HOOKS_OPTIONAL_PREFIX);
 		if (!base)
-			return err_set(err, -EOPNOTSUPP, "no hook for %.*s works here (%s)", (int)group_len(p), name, reasons);
+			return err_set(err, -EOPNOTSUPP, "no hook for %.*s works here (%s)",
+				       (int)group_len(p), name, reasons);
 		len = strlen(degraded);
 		snprintf(degraded + len, cap - len, "%swithout %.*s (%s)", len ? "; " : "",
 			 (int)(group_len(p) - strlen(HOOKS_OPTIONAL_PREFIX)), base, reasons);
@@ -274,7 +293,8 @@ static int choose(struct bpf_object *obj, const struct hooks_banned *banned, cha
 	return 0;
 }
 
-int hooks_choose(struct bpf_object *obj, const struct hooks_banned *banned, char *degraded, size_t cap, struct err *err)
+int hooks_choose(struct bpf_object *obj, const struct hooks_banned *banned, char *degraded,
+		 size_t cap, struct err *err)
 {
 	int r = choose(obj, banned, degraded, cap, err);
 

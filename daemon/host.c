@@ -12,12 +12,9 @@
 #include "daemon/config.h"
 #include "daemon/host_internal.h"
 #include "daemon/libbpf_log.h"
-#include "daemon/state.h"
 
 #define LOG_MODULE "host"
 #include "base/log.h"
-
-#define STATE_FILE "plugins.json"
 
 const struct plugin *host_find(const char *name, struct err *err)
 {
@@ -34,7 +31,9 @@ const struct plugin *host_find(const char *name, struct err *err)
 	if (near)
 		err_set(err, -ENOENT, "unknown plugin '%.64s'; did you mean '%s'?", name, near);
 	else
-		err_set(err, -ENOENT, "unknown plugin '%.64s'; 'ringside plugin list' shows those of this build", name);
+		err_set(err, -ENOENT,
+			"unknown plugin '%.64s'; 'ringside plugin list' shows those of this build",
+			name);
 	return NULL;
 }
 
@@ -70,7 +69,8 @@ int host_new(struct host **ret, const struct host_options *options, struct err *
 		r = opt_set_copy(&s->opts, config_plugin(h->o.config, s->plugin));
 		if (r < 0)
 			goto fail;
-		s->persisted = opt_origin(s->opts, "enabled") == OPT_ORIGIN_STATE && opt_bool(s->opts, "enabled");
+		s->persisted = opt_origin(s->opts, "enabled") == OPT_ORIGIN_STATE &&
+			       opt_bool(s->opts, "enabled");
 	}
 	r = host_drain_start(h);
 	if (r < 0)
@@ -105,7 +105,8 @@ static void set_state(struct slot *s, enum plugin_state state, const char *reaso
 static void changed(struct slot *s, const char *event, const char *detail, const char *actor)
 {
 	if (s->host->o.on_change)
-		s->host->o.on_change(s->host->o.ctx, s->plugin->name, event, detail, actor, slot_is_running(s));
+		s->host->o.on_change(s->host->o.ctx, s->plugin->name, event, detail, actor,
+				     slot_is_running(s));
 }
 
 /* Loads a plugin that isn't loaded and says how it went. */
@@ -118,15 +119,19 @@ static int slot_start(struct slot *s, const char *actor, struct err *err)
 	r = slot_load(s, &why);
 	host_drain_update(s->host);
 	if (r < 0) {
-		/* A refusal of the kernel that a plugin foresaw, or that the probes saw; the rest is a failure. */
-		set_state(s, r == -EOPNOTSUPP ? PLUGIN_STATE_UNSUPPORTED : PLUGIN_STATE_FAILED, why.msg);
+		/* A refusal of the kernel that a plugin foresaw, or that the probes saw; the rest
+		 * is a failure. */
+		set_state(s, r == -EOPNOTSUPP ? PLUGIN_STATE_UNSUPPORTED : PLUGIN_STATE_FAILED,
+			  why.msg);
 		log_warn("plugin %s cannot start: %s, skipping", s->plugin->name, why.msg);
 		changed(s, "plugin_failed", why.msg, actor);
 		return err_set(err, r, "plugin %s cannot start: %.200s", s->plugin->name, why.msg);
 	}
 	s->enabled_at = clock_real_ns();
-	set_state(s, s->in.degraded[0] ? PLUGIN_STATE_DEGRADED : PLUGIN_STATE_RUNNING, s->in.degraded);
-	log_info("plugin %s runs%s%s", s->plugin->name, s->in.degraded[0] ? " with less: " : "", s->in.degraded);
+	set_state(s, s->in.degraded[0] ? PLUGIN_STATE_DEGRADED : PLUGIN_STATE_RUNNING,
+		  s->in.degraded);
+	log_info("plugin %s runs%s%s", s->plugin->name, s->in.degraded[0] ? " with less: " : "",
+		 s->in.degraded);
 	changed(s, "plugin_enabled", s->in.degraded, actor);
 	return 0;
 }
@@ -139,138 +144,6 @@ static void slot_stop(struct slot *s)
 	host_drain_update(s->host);
 }
 
-/* Options that were given at run time for this run alone go with it. */
-static void reset_options(struct slot *s)
-{
-	struct opt_set *fresh;
-
-	if (opt_set_copy(&fresh, config_plugin(s->host->o.config, s->plugin)) < 0) {
-		log_warn("plugin %s: out of memory, its options stay as they are", s->plugin->name);
-		return;
-	}
-	opt_set_free(s->opts);
-	s->opts = fresh;
-}
-
-/* A copy without what anybody set for that key. */
-static int copy_without(struct opt_set **ret, const struct opt_set *from, const char *key)
-{
-	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
-	int r;
-
-	r = opt_set_new(&set, opt_set_table(from));
-	if (r < 0)
-		return r;
-	for (const struct opt *o = opt_set_table(from); o->key; o++) {
-		if (strcmp(o->key, key) == 0 || opt_origin(from, o->key) == OPT_ORIGIN_DEFAULT)
-			continue;
-		r = opt_set_assign_detail(set, o->key, opt_text(from, o->key), opt_origin(from, o->key),
-					  opt_origin_detail(from, o->key), NULL);
-		if (r < 0)
-			return r;
-	}
-	*ret = TAKE_PTR(set);
-	return 0;
-}
-
-/* The options as they would be with these changes; nothing is in force yet. */
-static int merge_options(const struct slot *s, const struct keyval *options, size_t n, struct opt_set **ret, struct err *err)
-{
-	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
-	int r;
-
-	r = opt_set_copy(&set, s->opts);
-	if (r < 0)
-		return err_set(err, r, "out of memory");
-	for (size_t i = 0; i < n; i++) {
-		if (strcmp(options[i].key, "enabled") == 0)
-			return err_set(err, -EINVAL, "plugin %s: 'enabled' is no option here; enable or disable the plugin",
-				       s->plugin->name);
-		if (options[i].value) {
-			r = opt_set_assign(set, options[i].key, options[i].value, OPT_ORIGIN_RPC, err);
-			if (r < 0) {
-				err_prefix(err, "plugin %s: ", s->plugin->name);
-				return err ? err->code = -EINVAL : -EINVAL; /* the plugin exists: NOT_FOUND would be a lie */
-			}
-		} else {
-			struct opt_set *without;
-
-			if (!opt_find(opt_set_table(set), options[i].key))
-				return err_set(err, -EINVAL, "plugin %s: unknown option '%.64s'", s->plugin->name,
-					       options[i].key);
-			r = copy_without(&without, set, options[i].key);
-			if (r < 0)
-				return err_set(err, r, "out of memory");
-			opt_set_free(set);
-			set = without;
-		}
-	}
-	*ret = TAKE_PTR(set);
-	return 0;
-}
-
-/* Of those that are to be kept: what was set at run time or kept before. */
-static json_t *persistent_options(const struct slot *s)
-{
-	json_t *options = json_object();
-
-	for (const struct opt *o = opt_set_table(s->opts); options && o->key; o++) {
-		enum opt_origin origin = opt_origin(s->opts, o->key);
-
-		if (strcmp(o->key, "enabled") == 0 || (origin != OPT_ORIGIN_RPC && origin != OPT_ORIGIN_STATE))
-			continue;
-		if (json_object_set_new(options, o->key, json_string(opt_text(s->opts, o->key))) < 0) {
-			json_decref(options);
-			return NULL;
-		}
-	}
-	return options;
-}
-
-/* The layer below the next run's options has it from now on, as it would have after a restart. */
-static void keep_in_config(struct slot *s, bool enabled)
-{
-	struct err err = {0};
-	char key[96];
-	int r;
-
-	snprintf(key, sizeof(key), "plugins.%s.enabled", s->plugin->name);
-	r = config_assign(s->host->o.config, key, enabled ? "true" : "false", OPT_ORIGIN_STATE, STATE_FILE, &err);
-	for (const struct opt *o = opt_set_table(s->opts); r == 0 && o->key; o++) {
-		enum opt_origin origin = opt_origin(s->opts, o->key);
-
-		if (strcmp(o->key, "enabled") == 0 || (origin != OPT_ORIGIN_RPC && origin != OPT_ORIGIN_STATE))
-			continue;
-		snprintf(key, sizeof(key), "plugins.%s.%s", s->plugin->name, o->key);
-		r = config_assign(s->host->o.config, key, opt_text(s->opts, o->key), OPT_ORIGIN_STATE, STATE_FILE, &err);
-	}
-	if (r < 0)
-		log_warn("plugin %s: %s is written but in force only after a restart: %s", s->plugin->name, STATE_FILE, err.msg);
-}
-
-static int slot_persist(struct slot *s, bool enabled, struct err *err)
-{
-	const char *dir = s->host->o.state_dir;
-	_cleanup_json_ json_t *all = NULL;
-	json_t *entry;
-	int r;
-
-	r = state_read(dir, STATE_FILE, &all, err);
-	if (r == -ENOENT)
-		all = json_object();
-	else if (r < 0)
-		return r;
-	entry = json_pack("{s:b, s:o}", "enabled", enabled, "options", persistent_options(s));
-	if (!all || !entry || json_object_set_new(all, s->plugin->name, entry) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
-	r = state_write(dir, STATE_FILE, all, err);
-	if (r < 0)
-		return r;
-	s->persisted = enabled;
-	keep_in_config(s, enabled);
-	return 0;
-}
-
 static int on_expire(sd_event_source *source, uint64_t usec, void *arg)
 {
 	struct slot *s = arg;
@@ -278,7 +151,7 @@ static int on_expire(sd_event_source *source, uint64_t usec, void *arg)
 	(void)source;
 	(void)usec;
 	slot_stop(s);
-	reset_options(s);
+	slot_reset_options(s);
 	set_state(s, PLUGIN_STATE_DISABLED, "its time was up");
 	log_info("plugin %s disabled: its time was up", s->plugin->name);
 	changed(s, "plugin_disabled", "its time was up", "timer");
@@ -295,17 +168,19 @@ static int set_duration(struct slot *s, uint64_t duration_ns, struct err *err)
 	if (!duration_ns)
 		return 0;
 	/* Boot time goes on in suspend, as people expect of "for 5m". */
-	r = sd_event_add_time_relative(s->host->o.loop, &s->expire, CLOCK_BOOTTIME, duration_ns / NSEC_PER_USEC,
-				       50 * 1000, on_expire, s);
+	r = sd_event_add_time_relative(s->host->o.loop, &s->expire, CLOCK_BOOTTIME,
+				       duration_ns / NSEC_PER_USEC, 50 * 1000, on_expire, s);
 	if (r < 0)
-		return err_set(err, r, "plugin %s: cannot set the timer that disables it: %s", s->plugin->name, strerror(-r));
+		return err_set(err, r, "plugin %s: cannot set the timer that disables it: %s",
+			       s->plugin->name, strerror(-r));
 	s->disable_at = clock_real_ns() + duration_ns;
 	return 0;
 }
 
 static bool differs(const struct opt_set *a, const struct opt_set *b, const char *key)
 {
-	return opt_is_set(a, key) != opt_is_set(b, key) || strcmp(opt_text(a, key), opt_text(b, key)) != 0;
+	return opt_is_set(a, key) != opt_is_set(b, key) ||
+	       strcmp(opt_text(a, key), opt_text(b, key)) != 0;
 }
 
 /* Hands the live changes to the plugin. */
@@ -328,8 +203,10 @@ static int apply_live(struct slot *s, const struct opt_set *was, struct err *err
 	return 0;
 }
 
-/* Puts set in force; takes it. A running plugin is restarted if an option needs it; if it can't start, with the old ones. */
-static int put_options(struct slot *s, struct opt_set *set, bool *ret_restarted, const char *actor, struct err *err)
+/* Puts set in force; takes it. A running plugin is restarted if an option needs it; if it can't
+ * start, with the old ones. */
+static int put_options(struct slot *s, struct opt_set *set, bool *ret_restarted, const char *actor,
+		       struct err *err)
 {
 	_cleanup_(opt_set_freep) struct opt_set *was = s->opts;
 	bool restart = false, any = false;
@@ -343,7 +220,8 @@ static int put_options(struct slot *s, struct opt_set *set, bool *ret_restarted,
 
 		any |= d;
 		/* A live option that the plugin has no ear for is as good as none. */
-		restart |= d && (o->restart || (!s->plugin->update && strcmp(o->key, "interval") != 0));
+		restart |= d &&
+			   (o->restart || (!s->plugin->update && strcmp(o->key, "interval") != 0));
 	}
 	*ret_restarted = restart && s->loaded;
 	if (!any || !s->loaded) {
@@ -365,8 +243,9 @@ static int put_options(struct slot *s, struct opt_set *set, bool *ret_restarted,
 	return r;
 }
 
-int host_enable(struct host *h, const char *name, const struct keyval *options, size_t n, bool persist, uint64_t duration_ns,
-		bool validate_only, const char *actor, struct err *err)
+int host_enable(struct host *h, const char *name, const struct keyval *options, size_t n,
+		bool persist, uint64_t duration_ns, bool validate_only, const char *actor,
+		struct err *err)
 {
 	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
 	struct slot *s = find_slot(h, name, err);
@@ -375,7 +254,7 @@ int host_enable(struct host *h, const char *name, const struct keyval *options, 
 
 	if (!s)
 		return -ENOENT;
-	r = merge_options(s, options, n, &set, err);
+	r = slot_merge_options(s, options, n, &set, err);
 	if (r < 0 || validate_only)
 		return r;
 	r = put_options(s, TAKE_PTR(set), &restarted, actor, err);
@@ -383,7 +262,7 @@ int host_enable(struct host *h, const char *name, const struct keyval *options, 
 		r = slot_start(s, actor, err);
 	if (r < 0) {
 		if (!s->loaded)
-			reset_options(s);
+			slot_reset_options(s);
 		return r;
 	}
 	r = set_duration(s, duration_ns, err);
@@ -409,12 +288,12 @@ int host_disable(struct host *h, const char *name, bool persist, const char *act
 	} else {
 		set_state(s, PLUGIN_STATE_DISABLED, "");
 	}
-	reset_options(s);
+	slot_reset_options(s);
 	return r;
 }
 
-int host_update(struct host *h, const char *name, const struct keyval *options, size_t n, bool persist, bool validate_only,
-		bool *ret_restarted, struct err *err)
+int host_update(struct host *h, const char *name, const struct keyval *options, size_t n,
+		bool persist, bool validate_only, bool *ret_restarted, struct err *err)
 {
 	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
 	struct slot *s = find_slot(h, name, err);
@@ -423,7 +302,7 @@ int host_update(struct host *h, const char *name, const struct keyval *options, 
 	*ret_restarted = false;
 	if (!s)
 		return -ENOENT;
-	r = merge_options(s, options, n, &set, err);
+	r = slot_merge_options(s, options, n, &set, err);
 	if (r < 0 || validate_only)
 		return r;
 	r = put_options(s, TAKE_PTR(set), ret_restarted, "rpc", err);
@@ -457,7 +336,8 @@ void host_stop_all(struct host *h)
 	}
 }
 
-/* What was set for a run by RPC stays until that run ends; everything below RPC follows the file. */
+/* What was set for a run by RPC stays until that run ends; everything below RPC follows the file.
+ */
 static int follow_config(struct slot *s, struct err *err)
 {
 	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
@@ -484,6 +364,7 @@ void host_set_config(struct host *h, struct config *config)
 		struct err err = {0};
 
 		if (follow_config(&h->slots[i], &err) < 0)
-			log_warn("plugin %s: %s, its options stay as they are", h->slots[i].plugin->name, err.msg);
+			log_warn("plugin %s: %s, its options stay as they are",
+				 h->slots[i].plugin->name, err.msg);
 	}
 }

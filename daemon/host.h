@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Plugin instances: loaded, read, ticked, changed and unloaded. Everything on the loop thread unless said otherwise. */
+/* Plugin instances: loaded, read, ticked, changed and unloaded. Everything on the loop thread
+ * unless said otherwise. */
 #pragma once
 
 #include <stdbool.h>
@@ -16,18 +17,21 @@ struct host;
 
 struct host_options {
 	sd_event *loop;
-	struct config *config; /* exchanged by host_set_config(); what is persisted is put into it, too */
+	struct config
+		*config; /* exchanged by host_set_config(); what is persisted is put into it, too */
 	const char *state_dir;
 	const struct enrich_ops *enrich;
 	void *enrich_ctx;
 	uint64_t self_cgroup_id; /* 0: none of our own */
-	uint32_t self_tgid;      /* in the initial pid namespace */
+	uint32_t self_tgid;	 /* in the initial pid namespace */
 	/* Takes the reference. */
 	void (*publish)(void *ctx, struct batch *batch);
 	/* Where the rows of a table left off: what the store holds. */
 	uint64_t (*last_ts)(void *ctx, const struct table *table);
-	/* A plugin came, went or failed: audit row, watchers. actor: "rpc", "config", "timer", "stop". */
-	void (*on_change)(void *ctx, const char *plugin, const char *event, const char *detail, const char *actor, bool serving);
+	/* A plugin came, went or failed: audit row, watchers. actor: "rpc", "config", "timer",
+	 * "stop". */
+	void (*on_change)(void *ctx, const char *plugin, const char *event, const char *detail,
+			  const char *actor, bool serving);
 	void *ctx;
 };
 
@@ -38,14 +42,17 @@ void host_free(struct host *h);
 /* Enables what the config says. A plugin that can't start is logged and reported, never fatal. */
 void host_enable_configured(struct host *h);
 /*
- * duration_ns 0: for ever. A plugin that runs already takes over the options that differ. value NULL: back to the default.
- * -ENOENT no such plugin; -EINVAL bad option; -EOPNOTSUPP this kernel can't; both with the sentence in err.
+ * duration_ns 0: for ever. A plugin that runs already takes over the options that differ. value
+ * NULL: back to the default. -ENOENT no such plugin; -EINVAL bad option; -EOPNOTSUPP this kernel
+ * can't; both with the sentence in err.
  */
-int host_enable(struct host *h, const char *name, const struct keyval *options, size_t n, bool persist, uint64_t duration_ns,
-		bool validate_only, const char *actor, struct err *err);
-int host_disable(struct host *h, const char *name, bool persist, const char *actor, struct err *err);
-int host_update(struct host *h, const char *name, const struct keyval *options, size_t n, bool persist, bool validate_only,
-		bool *ret_restarted, struct err *err);
+int host_enable(struct host *h, const char *name, const struct keyval *options, size_t n,
+		bool persist, uint64_t duration_ns, bool validate_only, const char *actor,
+		struct err *err);
+int host_disable(struct host *h, const char *name, bool persist, const char *actor,
+		 struct err *err);
+int host_update(struct host *h, const char *name, const struct keyval *options, size_t n,
+		bool persist, bool validate_only, bool *ret_restarted, struct err *err);
 /* Detaches and unloads all: last rows are published. */
 void host_stop_all(struct host *h);
 /* A configuration that was read again: options of plugins that don't run follow at once. */
@@ -58,7 +65,8 @@ void host_info(struct host *h, const struct plugin *p, struct plugin_info *ret);
 int host_snapshot(struct host *h, const struct table *table, struct batch *batch);
 
 /* What the last second lost, by plugin: for the table "loss". */
-typedef void (*host_loss_fn)(void *arg, const char *table, const char *plugin, const char *stage, uint64_t lost);
+typedef void (*host_loss_fn)(void *arg, const char *table, const char *plugin, const char *stage,
+			     uint64_t lost);
 /* Each second: reads kernel counters and costs, reports what was lost since the last call. */
 void host_account(struct host *h, host_loss_fn fn, void *arg);
 

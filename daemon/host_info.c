@@ -91,7 +91,8 @@ void slot_read_cost(struct slot *s, bool maps)
 }
 
 /* Tells the growth of one counter since the last time. */
-static void tell(struct slot *s, const char *stage, uint64_t now, uint64_t *told, host_loss_fn fn, void *arg)
+static void tell(struct slot *s, const char *stage, uint64_t now, uint64_t *told, host_loss_fn fn,
+		 void *arg)
 {
 	const char *table = "";
 
@@ -153,7 +154,8 @@ static bool prog_attached(const struct slot *s, const struct bpf_program *prog)
 {
 	for (int i = 0; i < s->skel->prog_cnt; i++) {
 		const struct bpf_prog_skeleton *ps =
-			(const struct bpf_prog_skeleton *)((const char *)s->skel->progs + (size_t)i * s->skel->prog_skel_sz);
+			(const struct bpf_prog_skeleton *)((const char *)s->skel->progs +
+							   (size_t)i * s->skel->prog_skel_sz);
 
 		if (*ps->prog == prog)
 			return *ps->link != NULL;
@@ -176,7 +178,8 @@ static unsigned int count_kind(const struct slot *s, const char *kind)
 	return n;
 }
 
-/* A few hooks of a kind are named, many of them counted; iterators are read when needed and observe nothing by themselves. */
+/* A few hooks of a kind are named, many of them counted; iterators are read when needed and observe
+ * nothing by themselves. */
 #define HOOKS_NAMED 2
 
 static void add_hook(const struct slot *s, char *dst, size_t cap, const char *section)
@@ -243,7 +246,8 @@ static void info_options(const struct slot *s, struct plugin_info *ret)
 		snprintf(oi->type, sizeof(oi->type), "%s", opt_type_name(o->type));
 		snprintf(oi->value, sizeof(oi->value), "%s", opt_text(s->opts, o->key));
 		snprintf(oi->def, sizeof(oi->def), "%s", o->def ? o->def : "");
-		snprintf(oi->origin, sizeof(oi->origin), "%s", opt_origin_name(opt_origin(s->opts, o->key)));
+		snprintf(oi->origin, sizeof(oi->origin), "%s",
+			 opt_origin_name(opt_origin(s->opts, o->key)));
 		snprintf(oi->help, sizeof(oi->help), "%s", o->help);
 		oi->restart = o->restart;
 	}
@@ -260,14 +264,17 @@ void host_info(struct host *h, const struct plugin *p, struct plugin_info *ret)
 	snprintf(ret->name, sizeof(ret->name), "%s", p->name);
 	snprintf(ret->help, sizeof(ret->help), "%s", p->help);
 	snprintf(ret->needs, sizeof(ret->needs), "%s", p->needs ? p->needs : "");
-	for (unsigned int i = 0; p->tables && p->tables[i] && ret->ntables < ARRAY_SIZE(ret->tables); i++)
-		snprintf(ret->tables[ret->ntables++], sizeof(ret->tables[0]), "%s", p->tables[i]->name);
+	for (unsigned int i = 0;
+	     p->tables && p->tables[i] && ret->ntables < ARRAY_SIZE(ret->tables); i++)
+		snprintf(ret->tables[ret->ntables++], sizeof(ret->tables[0]), "%s",
+			 p->tables[i]->name);
 	ret->state = s->state;
 	snprintf(ret->reason, sizeof(ret->reason), "%s", s->reason);
 	ret->persisted = s->persisted;
 	ret->enabled_at_ns = s->enabled_at;
 	ret->disable_at_ns = s->disable_at;
-	snprintf(ret->etag, sizeof(ret->etag), "%s-%llu", p->name, (unsigned long long)s->generation);
+	snprintf(ret->etag, sizeof(ret->etag), "%s-%llu", p->name,
+		 (unsigned long long)s->generation);
 	info_options(s, ret);
 	if (!s->loaded)
 		return;
@@ -277,9 +284,11 @@ void host_info(struct host *h, const struct plugin *p, struct plugin_info *ret)
 	ret->events = s->in.count.events;
 	ret->rows = s->in.count.rows;
 	ret->decode_errors = s->in.count.decode_errors;
-	ret->kernel_drops = s->in.count.kernel[PLUGIN_STAT_RING_FULL] + s->in.count.kernel[PLUGIN_STAT_MAP_FULL] +
+	ret->kernel_drops = s->in.count.kernel[PLUGIN_STAT_RING_FULL] +
+			    s->in.count.kernel[PLUGIN_STAT_MAP_FULL] +
 			    s->in.count.kernel[PLUGIN_STAT_ERROR];
-	ret->rows_dropped = s->in.count.rows_lost; /* what sinks refuse is added by whoever sees the bus */
+	ret->rows_dropped =
+		s->in.count.rows_lost; /* what sinks refuse is added by whoever sees the bus */
 	ret->map_bytes = s->map_bytes;
 	ret->ring_bytes = s->ring_bytes;
 }

@@ -13,9 +13,9 @@ struct slot {
 	char reason[256];
 	bool persisted; /* enabled by what the state directory holds */
 	bool loaded;
-	struct opt_set *opts; /* in force; of the next start while it doesn't run */
+	struct opt_set *opts;		 /* in force; of the next start while it doesn't run */
 	uint64_t enabled_at, disable_at; /* epoch */
-	uint64_t generation;             /* changes with every change: the etag */
+	uint64_t generation;		 /* changes with every change: the etag */
 
 	struct instance in;
 	struct bpf_object_skeleton *skel;
@@ -29,7 +29,7 @@ struct slot {
 	uint64_t retired_run_ns, retired_runs;
 	struct {
 		uint64_t ring_full, map_full, error, decode_errors, rows_lost;
-	} told; /* already in the table "loss"; of the present run */
+	} told;				  /* already in the table "loss"; of the present run */
 	uint64_t run_ns, runs, map_bytes; /* of the present run, measured each second */
 };
 
@@ -59,3 +59,12 @@ void host_drain_update(struct host *h);
 void slot_read_counters(struct slot *s);
 void slot_read_cost(struct slot *s, bool maps);
 bool slot_is_running(const struct slot *s);
+
+/* host_options.c */
+/* The options as they would be with these changes; nothing is in force yet. */
+int slot_merge_options(const struct slot *s, const struct keyval *options, size_t n,
+		       struct opt_set **ret, struct err *err);
+/* Options that were given at run time for this run alone go with it. */
+void slot_reset_options(struct slot *s);
+/* Keeps state and options for the next start of the daemon. */
+int slot_persist(struct slot *s, bool enabled, struct err *err);

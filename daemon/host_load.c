@@ -68,7 +68,9 @@ static int set_self_tgid(const struct slot *s, struct err *err)
 
 	data = map ? (char *)bpf_map__initial_value(map, &size) : NULL;
 	if (!data || off < 0 || (size_t)off + sizeof(uint32_t) > size)
-		return err_set(err, -EINVAL, "its BPF object has no variable self_tgid; does it include bpf/plugin.bpf.h?");
+		return err_set(err, -EINVAL,
+			       "its BPF object has no variable self_tgid; does it include "
+			       "bpf/plugin.bpf.h?");
 	memcpy(data + off, &s->in.self_tgid, sizeof(uint32_t));
 	return 0;
 }
@@ -80,7 +82,9 @@ static int size_ring(struct slot *s, struct err *err)
 
 	s->ring_bytes = ring_round(opt_i64(s->opts, "ring_size"));
 	if (!events)
-		return err_set(err, -EINVAL, "its BPF object has no map 'events'; does it include bpf/plugin.bpf.h?");
+		return err_set(
+			err, -EINVAL,
+			"its BPF object has no map 'events'; does it include bpf/plugin.bpf.h?");
 	r = bpf_map__set_max_entries(events, (uint32_t)s->ring_bytes);
 	return r < 0 ? err_set(err, r, "cannot size its ring buffer: %s", strerror(-r)) : 0;
 }
@@ -92,7 +96,7 @@ static int slot_open(struct slot *s, struct err *err)
 	struct instance *in = &s->in;
 	int r;
 
-	*in = (struct instance) {
+	*in = (struct instance){
 		.plugin = p,
 		.opts = s->opts,
 		.interval_ns = (uint64_t)opt_i64(s->opts, "interval"),
@@ -103,7 +107,8 @@ static int slot_open(struct slot *s, struct err *err)
 		.self_cgroup_id = h->o.self_cgroup_id,
 		.self_tgid = h->o.self_tgid,
 	};
-	/* "interval" has a default for all plugins; one that nobody set gives way to the plugin's own. */
+	/* "interval" has a default for all plugins; one that nobody set gives way to the plugin's
+	 * own. */
 	if (opt_origin(s->opts, "interval") == OPT_ORIGIN_DEFAULT && p->default_interval_ns)
 		in->interval_ns = p->default_interval_ns;
 	if (p->state_size && !(in->state = calloc(1, p->state_size)))
@@ -116,7 +121,8 @@ static int slot_open(struct slot *s, struct err *err)
 			instance_seed_ts(in, i, h->o.last_ts(h->o.ctx, p->tables[i]));
 	in->skel = p->skel->open(&s->skel);
 	if (!in->skel)
-		return err_set(err, errno ? -errno : -EINVAL, "cannot open its BPF object: %s", strerror(errno));
+		return err_set(err, errno ? -errno : -EINVAL, "cannot open its BPF object: %s",
+			       strerror(errno));
 	in->obj = *s->skel->obj;
 	r = set_self_tgid(s, err);
 	return r < 0 ? r : size_ring(s, err);
@@ -128,7 +134,8 @@ static struct bpf_prog_skeleton *skel_prog(const struct bpf_object_skeleton *ske
 	return (struct bpf_prog_skeleton *)((char *)skel->progs + (size_t)i * skel->prog_skel_sz);
 }
 
-/* Iterators are read by the plugin, not attached at start; the rest that libbpf can't attach by itself says -EOPNOTSUPP. */
+/* Iterators are read by the plugin, not attached at start; the rest that libbpf can't attach by
+ * itself says -EOPNOTSUPP. */
 static bool host_attaches(const struct bpf_program *prog)
 {
 	return bpf_program__autoload(prog) && bpf_program__autoattach(prog) &&
@@ -179,13 +186,18 @@ static struct bpf_program *failed_program(const struct slot *s, bool attaching)
 
 static int load_error(const struct slot *s, int r, struct err *err)
 {
-	const char *lockdown = hooks_lockdown(), *prog = libbpf_log_program(), *why = libbpf_log_reason();
+	const char *lockdown = hooks_lockdown(), *prog = libbpf_log_program(),
+		   *why = libbpf_log_reason();
 
 	if (r == -EPERM || r == -EACCES)
 		if (!why[0])
-			return err_set(err, r, "the kernel refuses its programs (%s)%s%s: CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are needed",
-				       prog[0] ? prog : s->plugin->name, *lockdown ? "; " : "", lockdown);
-	return err_set(err, r, "cannot load %s: %s%s%s", prog[0] ? prog : "its BPF object", strerror(-r), why[0] ? ": " : "", why);
+			return err_set(err, r,
+				       "the kernel refuses its programs (%s)%s%s: CAP_BPF, "
+				       "CAP_PERFMON and CAP_NET_ADMIN are needed",
+				       prog[0] ? prog : s->plugin->name, *lockdown ? "; " : "",
+				       lockdown);
+	return err_set(err, r, "cannot load %s: %s%s%s", prog[0] ? prog : "its BPF object",
+		       strerror(-r), why[0] ? ": " : "", why);
 }
 
 static void slot_close(struct slot *s)
@@ -201,7 +213,8 @@ static void slot_close(struct slot *s)
 	memset(&s->in, 0, sizeof(s->in));
 }
 
-/* One attempt with the programs that aren't banned; *retry: a program was banned, another may do. */
+/* One attempt with the programs that aren't banned; *retry: a program was banned, another may do.
+ */
 static int slot_try(struct slot *s, struct hooks_banned *banned, bool *retry, struct err *err)
 {
 	char left_out[200] = "";
@@ -240,7 +253,8 @@ static int slot_try(struct slot *s, struct hooks_banned *banned, bool *retry, st
 		size_t len = strlen(s->in.degraded);
 
 		if (left_out[0])
-			snprintf(s->in.degraded + len, sizeof(s->in.degraded) - len, "%s%s", len ? "; " : "", left_out);
+			snprintf(s->in.degraded + len, sizeof(s->in.degraded) - len, "%s%s",
+				 len ? "; " : "", left_out);
 		return 0;
 	}
 	if (bad && hooks_has_substitute(s->in.obj, bad))
@@ -260,7 +274,8 @@ int slot_load(struct slot *s, struct err *err)
 	do {
 		r = slot_try(s, &banned, &retry, err);
 		if (r < 0 && retry)
-			log_info("plugin %s: %s, trying the next hook", s->plugin->name, err ? err->msg : "");
+			log_info("plugin %s: %s, trying the next hook", s->plugin->name,
+				 err ? err->msg : "");
 	} while (r < 0 && retry);
 	if (r < 0)
 		return r;
@@ -285,14 +300,16 @@ static void slot_detach(struct slot *s)
 		if (!host_attaches(*ps->prog) || !*ps->link)
 			continue;
 		if (bpf_link__destroy(*ps->link) < 0)
-			log_warn_errno(-errno, "plugin %s: cannot detach %s", s->plugin->name, bpf_program__name(*ps->prog));
+			log_warn_errno(-errno, "plugin %s: cannot detach %s", s->plugin->name,
+				       bpf_program__name(*ps->prog));
 		*ps->link = NULL;
 	}
 }
 
 /*
- * Detach, then read what is left in ring and maps: the last interval is published with its true length.
- * What cgroup programs and iterators of the plugin see until destroy is its own to read in stop.
+ * Detach, then read what is left in ring and maps: the last interval is published with its true
+ * length. What cgroup programs and iterators of the plugin see until destroy is its own to read in
+ * stop.
  */
 void slot_unload(struct slot *s)
 {

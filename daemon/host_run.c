@@ -12,12 +12,14 @@
 
 /* Kernel side never wakes us: events are at most that old when they are read. */
 #define DRAIN_INTERVAL_NS (100 * NSEC_PER_MSEC)
-/* One pass may not keep signals, timers and RPCs waiting for long; what is left is read in the next turn of the loop. */
+/* One pass may not keep signals, timers and RPCs waiting for long; what is left is read in the next
+ * turn of the loop. */
 #define PASS_SAMPLES 8192
-#define PASS_NS (20 * NSEC_PER_MSEC)
+#define PASS_NS	     (20 * NSEC_PER_MSEC)
 /* Reading the clock for every sample would cost more than the sample. */
 #define PASS_CLOCK_EVERY 64
-/* At unload the programs are detached, so the ring only holds what it had: samples are at least 8 bytes and a header of 8. */
+/* At unload the programs are detached, so the ring only holds what it had: samples are at least 8
+ * bytes and a header of 8. */
 #define SAMPLE_MIN 16
 
 static int on_sample(void *ctx, void *data, size_t len)
@@ -28,7 +30,8 @@ static int on_sample(void *ctx, void *data, size_t len)
 	if (!s->plugin->event || s->plugin->event(&s->in, data, len) < 0)
 		s->in.count.decode_errors++;
 	s->pass++;
-	if (s->pass_end && (s->pass >= PASS_SAMPLES || (s->pass % PASS_CLOCK_EVERY == 0 && clock_mono_ns() >= s->pass_end)))
+	if (s->pass_end && (s->pass >= PASS_SAMPLES ||
+			    (s->pass % PASS_CLOCK_EVERY == 0 && clock_mono_ns() >= s->pass_end)))
 		return -EAGAIN; /* libbpf has moved on behind this sample */
 	return 0;
 }
@@ -40,7 +43,8 @@ int slot_ring_open(struct slot *s, struct err *err)
 	if (fd < 0)
 		return err_set(err, fd, "its BPF object has no map 'events'");
 	s->ring = ring_buffer__new(fd, on_sample, s, NULL);
-	return s->ring ? 0 : err_set(err, -errno, "cannot map its ring buffer: %s", strerror(errno));
+	return s->ring ? 0
+		       : err_set(err, -errno, "cannot map its ring buffer: %s", strerror(errno));
 }
 
 bool slot_drain(struct slot *s, bool bounded)
@@ -81,7 +85,8 @@ int host_drain_start(struct host *h)
 	int r;
 
 	/* A tenth of the interval as slack lets the kernel join our wake-up with others'. */
-	r = sd_event_add_time(h->o.loop, &h->drain, CLOCK_MONOTONIC, 0, DRAIN_INTERVAL_NS / 10 / NSEC_PER_USEC, on_drain, h);
+	r = sd_event_add_time(h->o.loop, &h->drain, CLOCK_MONOTONIC, 0,
+			      DRAIN_INTERVAL_NS / 10 / NSEC_PER_USEC, on_drain, h);
 	if (r < 0)
 		return r;
 	sd_event_source_set_description(h->drain, "drain");
@@ -102,8 +107,9 @@ void host_drain_update(struct host *h)
 }
 
 /*
- * Delay until the next multiple of the interval since the epoch. A timer of the real-time clock would sleep through a step back;
- * this one is aimed anew each time. Waking a little early must not give two ticks for one boundary, hence the half.
+ * Delay until the next multiple of the interval since the epoch. A timer of the real-time clock
+ * would sleep through a step back; this one is aimed anew each time. Waking a little early must not
+ * give two ticks for one boundary, hence the half.
  */
 static uint64_t tick_delay(uint64_t interval)
 {
@@ -120,7 +126,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *arg)
 	(void)usec;
 	slot_drain(s, true); /* closed connections of this interval belong into it */
 	slot_tick_run(s);
-	r = sd_event_source_set_time_relative(source, tick_delay(s->in.interval_ns) / NSEC_PER_USEC);
+	r = sd_event_source_set_time_relative(source,
+					      tick_delay(s->in.interval_ns) / NSEC_PER_USEC);
 	return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
@@ -132,7 +139,8 @@ int slot_tick_start(struct slot *s, struct err *err)
 	s->tick = sd_event_source_disable_unref(s->tick);
 	if (!s->plugin->tick)
 		return 0;
-	r = sd_event_add_time_relative(s->host->o.loop, &s->tick, CLOCK_BOOTTIME, delay / NSEC_PER_USEC, 1000, on_tick, s);
+	r = sd_event_add_time_relative(s->host->o.loop, &s->tick, CLOCK_BOOTTIME,
+				       delay / NSEC_PER_USEC, 1000, on_tick, s);
 	if (r < 0)
 		return err_set(err, r, "cannot set its timer: %s", strerror(-r));
 	sd_event_source_set_description(s->tick, s->plugin->name);

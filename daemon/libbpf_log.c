@@ -18,7 +18,8 @@ struct capture {
 	char reason[160];
 };
 
-/* Of the calling thread: the governor loads a program of its own while the loop may be loading a plugin. */
+/* Of the calling thread: the governor loads a program of its own while the loop may be loading a
+ * plugin. */
 static _Thread_local struct capture last;
 
 static void keep_program(const char *text)
@@ -33,10 +34,13 @@ static void keep_program(const char *text)
 		snprintf(last.program, sizeof(last.program), "%.*s", (int)(end - p), p);
 }
 
-/* The verifier's verdict is the last line of the log before its statistics ("processed 12 insns ..."). */
+/* The verifier's verdict is the last line of the log before its statistics ("processed 12 insns
+ * ..."). */
 static void keep_verdict(const char *line, size_t len)
 {
-	static const char *const noise[] = {"processed ", "-- END", "-- BEGIN", "verification time", "stack depth", "max_states", "libbpf: "};
+	static const char *const noise[] = {"processed ",	 "-- END",	"-- BEGIN",
+					    "verification time", "stack depth", "max_states",
+					    "libbpf: "};
 
 	if (len < 4 || len >= sizeof(last.reason))
 		return;
@@ -58,7 +62,8 @@ static void keep_lines(const char *text)
 	}
 }
 
-__attribute__((format(printf, 2, 0))) static int on_print(enum libbpf_print_level level, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static int on_print(enum libbpf_print_level level,
+							  const char *fmt, va_list ap)
 {
 	_cleanup_free_ char *text = NULL;
 	int len;

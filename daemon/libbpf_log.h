@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What libbpf and the verifier say: to the debug log, the last lines kept for the reason of a failure. Loop thread only. */
+/* What libbpf and the verifier say: to the debug log, the last lines kept for the reason of a
+ * failure. Loop thread only. */
 #pragma once
 
 #include <stddef.h>

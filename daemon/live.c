@@ -15,7 +15,7 @@
 
 static struct str text(struct batch *b, const char *s)
 {
-	return s && *s ? batch_str(b, s, strlen(s)) : (struct str) {0};
+	return s && *s ? batch_str(b, s, strlen(s)) : (struct str){0};
 }
 
 static uint64_t plugin_rows_dropped(struct daemon *d, const struct plugin *p)
@@ -76,7 +76,8 @@ static int live_plugin_cost(struct daemon *d, struct batch *b)
 			row->prog_id = p->id;
 			row->run_count = p->run_count;
 			row->run_time = p->run_time_ns;
-			row->run_time_avg = p->run_count ? (double)p->run_time_ns / (double)p->run_count : 0;
+			row->run_time_avg =
+				p->run_count ? (double)p->run_time_ns / (double)p->run_count : 0;
 		}
 	}
 	return 0;
@@ -147,7 +148,8 @@ static int live_governor(struct daemon *d, struct batch *b)
 		row->usage = usage.sample.valid[i] ? usage.sample.value[i] : UINT64_MAX;
 		row->limit_value = limits.limit[i];
 		row->unit = text(b, units[i]);
-		row->scope = i == RESOURCE_NET ? text(b, net_scope_names[limits.net_scope]) : (struct str) {0};
+		row->scope = i == RESOURCE_NET ? text(b, net_scope_names[limits.net_scope])
+					       : (struct str){0};
 		row->action = text(b, limit_action_names[limits.action]);
 		row->cgroup = text(b, cgroup_describe(d->place));
 	}

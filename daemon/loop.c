@@ -17,13 +17,14 @@
 #define LOG_MODULE "daemon"
 #include "base/log.h"
 
-/* More than an enable with a long verification takes; less than what a service manager waits for. */
+/* More than an enable with a long verification takes; less than what a service manager waits for.
+ */
 #define LOOP_MAX_GAP_NS (30 * NSEC_PER_SEC)
 /* RPCs that wait for the loop; the API's own caps are lower. */
 #define MAILBOX_CAP 1024
 /* Commands per turn: signals and timers are looked at in between. */
 #define MAILBOX_PASS 32
-#define PULSE_USEC 1000000ull
+#define PULSE_USEC   1000000ull
 
 static int on_mail(sd_event_source *source, int fd, uint32_t revents, void *arg)
 {
@@ -53,11 +54,13 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *si,
 	(void)source;
 	(void)si;
 	/* The result is a log line: a signal has no other answer. */
-	notify_send("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(clock_mono_ns() / NSEC_PER_USEC));
+	notify_send("RELOADING=1\nMONOTONIC_USEC=%llu",
+		    (unsigned long long)(clock_mono_ns() / NSEC_PER_USEC));
 	if (daemon_reload(d, false, changed, sizeof(changed), &err) < 0)
 		log_error("configuration not taken over: %s", err.msg);
 	else
-		log_notice("configuration read again; changed: %s", changed[0] ? changed : "nothing");
+		log_notice("configuration read again; changed: %s",
+			   changed[0] ? changed : "nothing");
 	notify_send("READY=1");
 	return 0;
 }
@@ -70,7 +73,8 @@ static void watchdog(void)
 	if (!late)
 		notify_send("WATCHDOG=1");
 	else if (log_ratelimit("watchdog", 3))
-		log_error("thread %s doesn't move, the service manager will restart us", late->name);
+		log_error("thread %s doesn't move, the service manager will restart us",
+			  late->name);
 }
 
 static int on_pulse(sd_event_source *source, uint64_t usec, void *arg)
@@ -129,7 +133,8 @@ int daemon_loop_up(struct daemon *d, struct err *err)
 	if (r >= 0)
 		r = float_source(source, SD_EVENT_PRIORITY_NORMAL);
 	if (r >= 0)
-		r = sd_event_add_time_relative(d->loop, &source, CLOCK_MONOTONIC, PULSE_USEC, 50000, on_pulse, d);
+		r = sd_event_add_time_relative(d->loop, &source, CLOCK_MONOTONIC, PULSE_USEC, 50000,
+					       on_pulse, d);
 	if (r >= 0)
 		r = float_source(source, SD_EVENT_PRIORITY_NORMAL);
 	if (r < 0)
@@ -139,7 +144,7 @@ int daemon_loop_up(struct daemon *d, struct err *err)
 		if (usec < 3 * PULSE_USEC)
 			log_warn("WatchdogSec below 3 s: we report once a second");
 	}
-	d->heartbeat = (struct heartbeat) {.name = "loop", .max_gap_ns = LOOP_MAX_GAP_NS};
+	d->heartbeat = (struct heartbeat){.name = "loop", .max_gap_ns = LOOP_MAX_GAP_NS};
 	heartbeat_register(&d->heartbeat);
 	heartbeat_beat(&d->heartbeat);
 	return 0;
@@ -171,7 +176,8 @@ void daemon_stop(struct daemon *d, int status)
 		return;
 	r = mailbox_post(d->mailbox, stop_command, d);
 	if (r < 0 && r != -ESHUTDOWN) /* closed: we are on our way out already */
-		log_warn_errno(r, "cannot tell the loop to stop, the governor will end the process");
+		log_warn_errno(r,
+			       "cannot tell the loop to stop, the governor will end the process");
 }
 
 void daemon_notify_status(struct daemon *d)
@@ -184,7 +190,8 @@ void daemon_notify_status(struct daemon *d)
 
 		host_info(d->host, plugins[i], &info);
 		if (info.state == PLUGIN_STATE_RUNNING || info.state == PLUGIN_STATE_DEGRADED)
-			snprintf(names + len, sizeof(names) - len, "%s%s", len ? ", " : "", info.name);
+			snprintf(names + len, sizeof(names) - len, "%s%s", len ? ", " : "",
+				 info.name);
 	}
 	notify_send("STATUS=Watching: %s", names[0] ? names : "nothing (no plugin is enabled)");
 }

@@ -19,7 +19,8 @@
 #define LOG_MODULE "daemon"
 #include "base/log.h"
 
-/* Blocked before the first thread exists, so that every thread inherits it and the loop alone takes them. */
+/* Blocked before the first thread exists, so that every thread inherits it and the loop alone takes
+ * them. */
 static int block_signals(void)
 {
 	sigset_t set;
@@ -58,7 +59,8 @@ static int run(struct daemon *d)
 		log_warn_errno(r, "the event loop ended by itself");
 	stages_down(d);
 	status = atomic_load(&d->exit_status);
-	log_notice("ringsided stopped, exit code %d", r < 0 && !status ? EXIT_STATUS_FAILURE : status);
+	log_notice("ringsided stopped, exit code %d",
+		   r < 0 && !status ? EXIT_STATUS_FAILURE : status);
 	return r < 0 && !status ? EXIT_STATUS_FAILURE : status;
 }
 
@@ -98,13 +100,14 @@ static int run_args(struct args *a)
 		.bpf_stats_fd = -1,
 		.decision_lock = PTHREAD_MUTEX_INITIALIZER,
 		.started_at = clock_real_ns(),
-		.source = {
-			.file = a->config_file ? a->config_file : CONFIG_FILE_DEFAULT,
-			.file_required = a->config_file != NULL,
-			.flags = (const char *const *)a->assignments,
-			.nflags = a->nassignments,
-			.environ = environ,
-		},
+		.source =
+			{
+				.file = a->config_file ? a->config_file : CONFIG_FILE_DEFAULT,
+				.file_required = a->config_file != NULL,
+				.flags = (const char *const *)a->assignments,
+				.nflags = a->nassignments,
+				.environ = environ,
+			},
 	};
 	struct err err = {0};
 	int status;
@@ -141,7 +144,8 @@ int main(int argc, char **argv)
 	struct err err = {0};
 	int status;
 
-	if (argc > 0 && strcmp(basename(argv[0]), QUERY_WORKER_NAME) == 0) /* GNU's: leaves argv as it is */
+	if (argc > 0 &&
+	    strcmp(basename(argv[0]), QUERY_WORKER_NAME) == 0) /* GNU's: leaves argv as it is */
 		query_worker_main(argc, argv);
 	log_init(LOG_LEVEL_INFO);
 	if (args_parse(&args, argc, argv, &err) < 0) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The daemon's own options: the one table behind file, environment, flags, RPC and documentation. */
+/* The daemon's own options: the one table behind file, environment, flags, RPC and documentation.
+ */
 #pragma once
 
 #include <stdio.h>

@@ -24,7 +24,8 @@ struct probe {
 	bool btf, bpf;
 };
 
-static void add(struct probe *p, const char *name, bool available, const char *fmt, ...) _printf_(4, 5);
+static void add(struct probe *p, const char *name, bool available, const char *fmt, ...)
+	_printf_(4, 5);
 
 static void add(struct probe *p, const char *name, bool available, const char *fmt, ...)
 {
@@ -41,7 +42,8 @@ static void add(struct probe *p, const char *name, bool available, const char *f
 	va_end(ap);
 }
 
-/* call bpf_get_current_pid_tgid; r0 >>= 32; exit: run once in our own context, it answers with the pid that BPF sees. */
+/* call bpf_get_current_pid_tgid; r0 >>= 32; exit: run once in our own context, it answers with the
+ * pid that BPF sees. */
 uint32_t probe_self_tgid(void)
 {
 	const struct bpf_insn insns[] = {
@@ -52,7 +54,8 @@ uint32_t probe_self_tgid(void)
 	LIBBPF_OPTS(bpf_test_run_opts, run);
 	_cleanup_close_ int prog = -1;
 
-	prog = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, NULL, "GPL", insns, ARRAY_SIZE(insns), NULL);
+	prog = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, NULL, "GPL", insns, ARRAY_SIZE(insns),
+			     NULL);
 	if (prog < 0 || bpf_prog_test_run_opts(prog, &run) < 0 || !run.retval)
 		return (uint32_t)getpid(); /* right wherever we are in the initial pid namespace */
 	return run.retval;
@@ -67,28 +70,34 @@ static void probe_bpf(struct probe *p)
 	_cleanup_close_ int prog = -1;
 	const char *lockdown = hooks_lockdown();
 
-	prog = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, NULL, "GPL", insns, ARRAY_SIZE(insns), NULL);
+	prog = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, NULL, "GPL", insns, ARRAY_SIZE(insns),
+			     NULL);
 	p->bpf = prog >= 0;
 	if (p->bpf)
 		add(p, "bpf", true, "BPF programs can be loaded");
 	else
-		add(p, "bpf", false, "no BPF program can be loaded (%s): run as root or with CAP_BPF and CAP_PERFMON%s%s",
+		add(p, "bpf", false,
+		    "no BPF program can be loaded (%s): run as root or with CAP_BPF and "
+		    "CAP_PERFMON%s%s",
 		    strerror(errno), *lockdown ? "; " : "", lockdown);
 	p->btf = access("/sys/kernel/btf/vmlinux", R_OK) == 0;
 	if (p->btf)
 		add(p, "btf", true, "the kernel describes its types (/sys/kernel/btf/vmlinux)");
 	else
-		add(p, "btf", false, "no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF is off): no plugin can run");
+		add(p, "btf", false,
+		    "no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF is off): no plugin can run");
 }
 
-static void probe_map(struct probe *p, const char *name, enum bpf_map_type type, const char *yes, const char *no)
+static void probe_map(struct probe *p, const char *name, enum bpf_map_type type, const char *yes,
+		      const char *no)
 {
 	bool ok = libbpf_probe_bpf_map_type(type, NULL) == 1;
 
 	add(p, name, ok, "%s", ok ? yes : no);
 }
 
-static void probe_section(struct probe *p, const char *name, const char *section, const char *yes, const char *no)
+static void probe_section(struct probe *p, const char *name, const char *section, const char *yes,
+			  const char *no)
 {
 	char why[200];
 	bool ok = hooks_section_usable(section, why, sizeof(why));
@@ -107,8 +116,8 @@ static void probe_hooks(struct probe *p)
 		  "no socket storage: connections are kept in a table of fixed size");
 	probe_section(p, "tp_btf", "tp_btf/inet_sock_set_state", "typed tracepoints can be used",
 		      "netflow cannot see connections open and close");
-	probe_section(p, "tracepoint", "tp/sched/sched_process_exec", "tracepoints can be used by name",
-		      "plugins that need them run with less");
+	probe_section(p, "tracepoint", "tp/sched/sched_process_exec",
+		      "tracepoints can be used by name", "plugins that need them run with less");
 	probe_section(p, "fentry", "fentry/tcp_close", "kernel functions can be observed by fentry",
 		      "kprobes or tracepoints are used instead where there are any");
 	probe_section(p, "kprobe", "kprobe/tcp_close", "kernel functions can be observed by kprobe",
@@ -136,23 +145,30 @@ static void probe_rights(struct probe *p)
 	} caps[] = {
 		{"cap_bpf", CAP_BPF, "no BPF program can be loaded"},
 		{"cap_perfmon", CAP_PERFMON, "tracing programs cannot be loaded"},
-		{"cap_net_admin", CAP_NET_ADMIN, "UDP and the daemon's own traffic cannot be counted"},
+		{"cap_net_admin", CAP_NET_ADMIN,
+		 "UDP and the daemon's own traffic cannot be counted"},
 		{"cap_sys_admin", CAP_SYS_ADMIN, "older kernels load no program without it"},
-		{"cap_sys_ptrace", CAP_SYS_PTRACE, "names and users of other processes stay unknown"},
-		{"cap_dac_read_search", CAP_DAC_READ_SEARCH, "containers cannot be told by their cgroup"},
-		{"cap_sys_resource", CAP_SYS_RESOURCE, "memory for maps cannot be raised on kernels before 5.11"},
+		{"cap_sys_ptrace", CAP_SYS_PTRACE,
+		 "names and users of other processes stay unknown"},
+		{"cap_dac_read_search", CAP_DAC_READ_SEARCH,
+		 "containers cannot be told by their cgroup"},
+		{"cap_sys_resource", CAP_SYS_RESOURCE,
+		 "memory for maps cannot be raised on kernels before 5.11"},
 	};
 	struct rlimit lim = {0};
 
 	for (size_t i = 0; i < ARRAY_SIZE(caps); i++) {
 		bool ok = have_cap(caps[i].cap);
 
-		add(p, caps[i].name, ok, "%s%s", ok ? "granted" : "missing: ", ok ? "" : caps[i].lost);
+		add(p, caps[i].name, ok, "%s%s",
+		    ok ? "granted" : "missing: ", ok ? "" : caps[i].lost);
 	}
 	if (getrlimit(RLIMIT_MEMLOCK, &lim) == 0 && lim.rlim_cur == RLIM_INFINITY)
 		add(p, "rlimit_memlock", true, "unlimited");
 	else
-		add(p, "rlimit_memlock", false, "%llu bytes: on kernels before 5.11 maps beyond that are refused, later ones don't ask",
+		add(p, "rlimit_memlock", false,
+		    "%llu bytes: on kernels before 5.11 maps beyond that are refused, later ones "
+		    "don't ask",
 		    (unsigned long long)lim.rlim_cur);
 }
 
@@ -172,40 +188,57 @@ static void probe_stats(struct probe *p)
 	if (fd >= 0)
 		add(p, "bpf_stats", true, "the run time of BPF programs is measured");
 	else if (stats_enabled_by_others())
-		add(p, "bpf_stats", true, "the run time of BPF programs is measured (sysctl kernel.bpf_stats_enabled)");
+		add(p, "bpf_stats", true,
+		    "the run time of BPF programs is measured (sysctl kernel.bpf_stats_enabled)");
 	else
-		add(p, "bpf_stats", false, "the run time of BPF programs isn't measured (%s): cpu usage leaves it out", strerror(errno));
+		add(p, "bpf_stats", false,
+		    "the run time of BPF programs isn't measured (%s): cpu usage leaves it out",
+		    strerror(errno));
 }
 
 static void probe_host(struct probe *p, const struct cgroup_place *place)
 {
-	static const char *const modes[CGROUP_MODE_X_MAX] = {"none", "version 1", "hybrid (version 1 with an empty version 2)", "version 2"};
+	static const char *const modes[CGROUP_MODE_X_MAX] = {
+		"none", "version 1", "hybrid (version 1 with an empty version 2)", "version 2"};
 	const char *lockdown = hooks_lockdown(), *lost;
-	bool tracefs = access("/sys/kernel/tracing/events", F_OK) == 0 || access("/sys/kernel/debug/tracing/events", F_OK) == 0;
+	bool tracefs = access("/sys/kernel/tracing/events", F_OK) == 0 ||
+		       access("/sys/kernel/debug/tracing/events", F_OK) == 0;
 	bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0 ||
 		  access("/sys/fs/cgroup/unified/cgroup.controllers", F_OK) == 0;
 	bool selinux = access("/sys/fs/selinux/enforce", F_OK) == 0;
 
 	if (access("/sys/kernel/security/lockdown", F_OK) < 0)
-		add(p, "lockdown", true, "unknown, securityfs isn't mounted: the probes of the hooks say what is closed");
+		add(p, "lockdown", true,
+		    "unknown, securityfs isn't mounted: the probes of the hooks say what is "
+		    "closed");
 	else
 		add(p, "lockdown", !*lockdown, "%s%s", *lockdown ? lockdown : "off",
-		    *lockdown ? ": kernel memory can't be read, some hooks are closed" : ": nothing is closed by it");
-	add(p, "tracefs", tracefs, "%s", tracefs ? "mounted" : "not mounted: named tracepoints and kprobes of old kernels can't be attached");
-	add(p, "cgroup2", v2, "%s", v2 ? "a version 2 tree is mounted: containers can be told, UDP and own traffic counted"
-				       : "no version 2 tree is mounted: containers can't be told, UDP and own traffic not counted");
+		    *lockdown ? ": kernel memory can't be read, some hooks are closed"
+			      : ": nothing is closed by it");
+	add(p, "tracefs", tracefs, "%s",
+	    tracefs ? "mounted"
+		    : "not mounted: named tracepoints and kprobes of old kernels can't be "
+		      "attached");
+	add(p, "cgroup2", v2, "%s",
+	    v2 ? "a version 2 tree is mounted: containers can be told, UDP and own traffic counted"
+	       : "no version 2 tree is mounted: containers can't be told, UDP and own traffic not "
+		 "counted");
 	if (place) {
 		lost = cgroup_lost(place);
-		add(p, "cgroup_mode", cgroup_mode(place) != CGROUP_NONE, "%s; %s", modes[cgroup_mode(place)], cgroup_describe(place));
-		add(p, "kernel_limits", !*lost, "%s", *lost ? lost : "the kernel holds us above our own limits, too");
+		add(p, "cgroup_mode", cgroup_mode(place) != CGROUP_NONE, "%s; %s",
+		    modes[cgroup_mode(place)], cgroup_describe(place));
+		add(p, "kernel_limits", !*lost, "%s",
+		    *lost ? lost : "the kernel holds us above our own limits, too");
 	}
-	add(p, "selinux", !selinux, "%s", selinux ? "SELinux is loaded: a policy may refuse bpf(2); look for AVC lines if it does"
-						  : "SELinux isn't loaded");
+	add(p, "selinux", !selinux, "%s",
+	    selinux ? "SELinux is loaded: a policy may refuse bpf(2); look for AVC lines if it does"
+		    : "SELinux isn't loaded");
 }
 
 int probe_new(struct probe **ret, const struct cgroup_place *place)
 {
-	libbpf_print_fn_t print = libbpf_set_print(NULL); /* failed tries are answers here, not errors */
+	libbpf_print_fn_t print =
+		libbpf_set_print(NULL); /* failed tries are answers here, not errors */
 	struct probe *p = calloc(1, sizeof(*p));
 
 	if (p) {
@@ -247,15 +280,16 @@ int probe_require(const struct probe *p, struct err *err)
 	return 0;
 }
 
-unsigned int probe_capabilities(const struct probe *p, struct capability_info *ret, unsigned int cap)
+unsigned int probe_capabilities(const struct probe *p, struct capability_info *ret,
+				unsigned int cap)
 {
 	for (unsigned int i = 0; i < p->n && i < cap; i++)
 		ret[i] = p->caps[i];
 	return p->n;
 }
 
-static void require(struct requirement_info *ret, unsigned int cap, unsigned int *n, const char *name, bool met, bool required,
-		    const char *detail)
+static void require(struct requirement_info *ret, unsigned int cap, unsigned int *n,
+		    const char *name, bool met, bool required, const char *detail)
 {
 	struct requirement_info *r;
 
@@ -269,8 +303,10 @@ static void require(struct requirement_info *ret, unsigned int cap, unsigned int
 	r->required = required;
 }
 
-/* Programs of a plugin with alternatives are met when one of each group is; the sentence says which. */
-static void require_programs(struct bpf_object *obj, struct requirement_info *ret, unsigned int cap, unsigned int *n)
+/* Programs of a plugin with alternatives are met when one of each group is; the sentence says
+ * which. */
+static void require_programs(struct bpf_object *obj, struct requirement_info *ret, unsigned int cap,
+			     unsigned int *n)
 {
 	struct hooks_banned none = {0};
 	char degraded[200], why[200];
@@ -294,8 +330,8 @@ static void require_programs(struct bpf_object *obj, struct requirement_info *re
 	}
 }
 
-int probe_plugin(const struct probe *p, const struct plugin *plugin, struct requirement_info *ret, unsigned int cap, unsigned int *n,
-		 struct err *err)
+int probe_plugin(const struct probe *p, const struct plugin *plugin, struct requirement_info *ret,
+		 unsigned int cap, unsigned int *n, struct err *err)
 {
 	static const char *const needed[] = {"bpf", "btf", "ringbuf"};
 	struct bpf_object_skeleton *skel;
@@ -310,7 +346,8 @@ int probe_plugin(const struct probe *p, const struct plugin *plugin, struct requ
 	}
 	obj = plugin->skel->open(&skel);
 	if (!obj)
-		return err_set(err, -EINVAL, "plugin %s: cannot open its BPF object: %s", plugin->name, strerror(errno));
+		return err_set(err, -EINVAL, "plugin %s: cannot open its BPF object: %s",
+			       plugin->name, strerror(errno));
 	require_programs(*skel->obj, ret, cap, n);
 	hooks_done();
 	plugin->skel->destroy(obj);

@@ -17,9 +17,11 @@ void probe_free(struct probe *p);
 /* -EOPNOTSUPP or -EPERM with the sentence when nothing at all could be observed here. */
 int probe_require(const struct probe *p, struct err *err);
 /* Copies up to cap; returns how many there are. Any thread: never changes. */
-unsigned int probe_capabilities(const struct probe *p, struct capability_info *ret, unsigned int cap);
-/* What a plugin's programs ask of this kernel. Loop thread (opens its BPF object, loads nothing). */
-int probe_plugin(const struct probe *p, const struct plugin *plugin, struct requirement_info *ret, unsigned int cap, unsigned int *n,
-		 struct err *err);
+unsigned int probe_capabilities(const struct probe *p, struct capability_info *ret,
+				unsigned int cap);
+/* What a plugin's programs ask of this kernel. Loop thread (opens its BPF object, loads nothing).
+ */
+int probe_plugin(const struct probe *p, const struct plugin *plugin, struct requirement_info *ret,
+		 unsigned int cap, unsigned int *n, struct err *err);
 /* Our pid as BPF sees it: that of the initial pid namespace. */
 uint32_t probe_self_tgid(void);

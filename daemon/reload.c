@@ -13,7 +13,8 @@
 #define LOG_MODULE "daemon"
 #include "base/log.h"
 
-/* A limit that ended us at once would end us again and again: the governor gets two seconds to see a calm daemon. */
+/* A limit that ended us at once would end us again and again: the governor gets two seconds to see
+ * a calm daemon. */
 #define GRACE_NS (2 * 1000000000ull)
 
 struct policy_limits daemon_limits(const struct daemon *d)
@@ -35,12 +36,12 @@ void daemon_ring_limits(const struct daemon *d, struct ring_limits *ret)
 {
 	const struct opt_set *v = config_daemon(d->config);
 
-	ret[RING_FLOW] = (struct ring_limits) {
+	ret[RING_FLOW] = (struct ring_limits){
 		.max_bytes = (uint64_t)opt_i64(v, "store.flow.max_bytes"),
 		.max_rows = (uint64_t)opt_i64(v, "store.flow.max_rows"),
 		.max_age_ns = (uint64_t)opt_i64(v, "store.flow.max_age"),
 	};
-	ret[RING_AUDIT] = (struct ring_limits) {
+	ret[RING_AUDIT] = (struct ring_limits){
 		.max_bytes = (uint64_t)opt_i64(v, "store.audit.max_bytes"),
 		.max_rows = (uint64_t)opt_i64(v, "store.audit.max_rows"),
 		.max_age_ns = (uint64_t)opt_i64(v, "store.audit.max_age"),
@@ -65,9 +66,11 @@ void daemon_apply_backstops(struct daemon *d)
 {
 	struct policy_limits limits = daemon_limits(d);
 	struct err err = {0};
-	bool hold = limits.action != LIMIT_ACTION_REPORT; /* who only wants a report doesn't want a quota */
+	bool hold = limits.action !=
+		    LIMIT_ACTION_REPORT; /* who only wants a report doesn't want a quota */
 
-	if (cgroup_set_backstops(d->place, hold ? limits.limit[RESOURCE_CPU] : 0, hold ? limits.limit[RESOURCE_MEM] : 0, &err) < 0)
+	if (cgroup_set_backstops(d->place, hold ? limits.limit[RESOURCE_CPU] : 0,
+				 hold ? limits.limit[RESOURCE_MEM] : 0, &err) < 0)
 		log_warn("%s, going on with our own limits alone", err.msg);
 }
 
@@ -93,7 +96,8 @@ struct changes {
 	bool any_restart;
 };
 
-static void on_diff(void *arg, const char *key, const struct opt *opt, const char *old_text, const char *new_text)
+static void on_diff(void *arg, const char *key, const struct opt *opt, const char *old_text,
+		    const char *new_text)
 {
 	struct changes *c = arg;
 	size_t len = c->cap ? strlen(c->text) : 0;
@@ -104,7 +108,8 @@ static void on_diff(void *arg, const char *key, const struct opt *opt, const cha
 		 waits ? ", after a restart of the daemon" : "");
 	c->any_restart |= waits;
 	if (len < c->cap)
-		snprintf(c->text + len, c->cap - len, "%s%s%s", len ? "," : "", key, waits ? "*" : "");
+		snprintf(c->text + len, c->cap - len, "%s%s%s", len ? "," : "", key,
+			 waits ? "*" : "");
 }
 
 /* What was set by RPC stands above all files. */

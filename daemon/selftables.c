@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Audit rows about Ringside itself: losses, decisions, events. Gathered and published on the loop thread. */
+/* Audit rows about Ringside itself: losses, decisions, events. Gathered and published on the loop
+ * thread. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,8 @@
 
 int selftables_new(struct selftables **ret, struct daemon *d)
 {
-	const struct table *const tables[] = {&loss_table, &governor_decisions_table, &daemon_events_table};
+	const struct table *const tables[] = {&loss_table, &governor_decisions_table,
+					      &daemon_events_table};
 	struct selftables *t = calloc(1, sizeof(*t));
 
 	if (!t)
@@ -86,10 +88,11 @@ static void *add_row(struct selftables *t, enum self_history which, struct batch
 
 static struct str text(struct batch *b, const char *s)
 {
-	return s && *s ? batch_str(b, s, strlen(s)) : (struct str) {0};
+	return s && *s ? batch_str(b, s, strlen(s)) : (struct str){0};
 }
 
-void selftables_event(struct selftables *t, const char *event, const char *subject, const char *detail, const char *actor)
+void selftables_event(struct selftables *t, const char *event, const char *subject,
+		      const char *detail, const char *actor)
 {
 	struct batch *b;
 	struct daemon_events_row *row = add_row(t, SELF_EVENTS, &b);
@@ -118,7 +121,8 @@ static int take_event(void *arg)
 	return 0;
 }
 
-void selftables_event_post(struct selftables *t, const char *event, const char *subject, const char *detail, const char *actor)
+void selftables_event_post(struct selftables *t, const char *event, const char *subject,
+			   const char *detail, const char *actor)
 {
 	struct event_mail *m = calloc(1, sizeof(*m));
 	int r = -ENOMEM;
@@ -181,7 +185,8 @@ void selftables_decision_post(struct selftables *t, const struct governor_event 
 	}
 }
 
-static void on_loss(void *arg, const char *table, const char *plugin, const char *stage, uint64_t lost)
+static void on_loss(void *arg, const char *table, const char *plugin, const char *stage,
+		    uint64_t lost)
 {
 	struct selftables *t = arg;
 	struct batch *b;
@@ -196,7 +201,8 @@ static void on_loss(void *arg, const char *table, const char *plugin, const char
 	row->lost = lost;
 }
 
-/* What sinks refused, by table. A loss of loss rows would feed itself: it stays a number of the table "sinks". */
+/* What sinks refused, by table. A loss of loss rows would feed itself: it stays a number of the
+ * table "sinks". */
 static void sink_losses(struct selftables *t)
 {
 	size_t n = 0;

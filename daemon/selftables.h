@@ -20,5 +20,5 @@ struct selftables {
 		uint64_t last_ts;
 	} out[SELF_HISTORY_MAX];
 	uint64_t *drops; /* by index of d->tables: what is told already */
-	uint64_t lost;   /* rows of our own for which no memory was left */
+	uint64_t lost;	 /* rows of our own for which no memory was left */
 };

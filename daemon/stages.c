@@ -54,7 +54,8 @@ static int cgroup_up(struct daemon *d, struct err *err)
 {
 	int r = cgroup_enter(&d->place, "ringsided", opt_bool(d->boot, "cgroup_manage"));
 
-	return r < 0 ? err_set(err, r, "cannot find our place in the cgroups: %s", strerror(-r)) : 0;
+	return r < 0 ? err_set(err, r, "cannot find our place in the cgroups: %s", strerror(-r))
+		     : 0;
 }
 
 static void cgroup_down(struct daemon *d)
@@ -69,7 +70,8 @@ static int kernel_up(struct daemon *d, struct err *err)
 	const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
 	int r;
 
-	/* Kernels from 5.11 on charge maps to the cgroup and don't ask; older ones say so when a map is refused. */
+	/* Kernels from 5.11 on charge maps to the cgroup and don't ask; older ones say so when a
+	 * map is refused. */
 	if (setrlimit(RLIMIT_MEMLOCK, &unlimited) < 0)
 		log_debug("cannot raise RLIMIT_MEMLOCK: %s, ignoring", strerror(errno));
 	r = probe_new(&d->probe, d->place);
@@ -80,7 +82,9 @@ static int kernel_up(struct daemon *d, struct err *err)
 		return r;
 	d->bpf_stats_fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
 	if (d->bpf_stats_fd < 0)
-		log_warn("the run time of BPF programs isn't measured (%s): cpu usage leaves it out", strerror(errno));
+		log_warn(
+			"the run time of BPF programs isn't measured (%s): cpu usage leaves it out",
+			strerror(errno));
 	return 0;
 }
 
@@ -295,7 +299,8 @@ static uint64_t last_ts(void *ctx, const struct table *table)
 	return store_last_ts(((struct daemon *)ctx)->store, table);
 }
 
-static void on_plugin_change(void *ctx, const char *plugin, const char *event, const char *detail, const char *actor, bool serving)
+static void on_plugin_change(void *ctx, const char *plugin, const char *event, const char *detail,
+			     const char *actor, bool serving)
 {
 	struct daemon *d = ctx;
 	struct api_server *api = atomic_load(&d->api);
@@ -381,7 +386,9 @@ static int api_up(struct daemon *d, struct err *err)
 
 	for (int i = 0; i < n && options.nactivated < ARRAY_SIZE(fds); i++) {
 		if (sd_is_socket_unix(SD_LISTEN_FDS_START + i, SOCK_STREAM, 1, NULL, 0) <= 0)
-			return err_set(err, -EINVAL, "activated socket %d is not a listening unix stream socket", i);
+			return err_set(err, -EINVAL,
+				       "activated socket %d is not a listening unix stream socket",
+				       i);
 		fds[options.nactivated++] = SD_LISTEN_FDS_START + i;
 	}
 	r = api_server_new(&api, &options, err);
@@ -409,7 +416,7 @@ static const struct stage {
 	const char *name;
 	int (*up)(struct daemon *d, struct err *err);
 	void (*down)(struct daemon *d); /* copes with an up that failed halfway */
-	int status;                     /* exit code when it fails */
+	int status;			/* exit code when it fails */
 } stages[] = {
 	{"lock", lock_up, lock_down, EXIT_STATUS_FAILURE},
 	{"cgroup", cgroup_up, cgroup_down, EXIT_STATUS_FAILURE},

@@ -18,14 +18,18 @@ static int make_dir(const char *dir, struct err *err)
 	struct stat st;
 
 	if (mkdir(dir, 0750) < 0 && errno != EEXIST)
-		return err_set(err, -errno, "cannot make state directory '%s': %s; make its parent or name another with --state-dir",
+		return err_set(err, -errno,
+			       "cannot make state directory '%s': %s; make its parent or name "
+			       "another with --state-dir",
 			       dir, strerror(errno));
 	if (stat(dir, &st) < 0)
-		return err_set(err, -errno, "cannot use state directory '%s': %s", dir, strerror(errno));
+		return err_set(err, -errno, "cannot use state directory '%s': %s", dir,
+			       strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return err_set(err, -ENOTDIR, "state directory '%s' is not a directory", dir);
 	if (st.st_mode & S_IWOTH)
-		return err_set(err, -EPERM, "state directory '%s' is writable by everybody; chmod o-w it", dir);
+		return err_set(err, -EPERM,
+			       "state directory '%s' is writable by everybody; chmod o-w it", dir);
 	return 0;
 }
 
@@ -39,7 +43,8 @@ int state_lock(const char *dir, int *ret_fd, struct err *err)
 	if (r < 0)
 		return r;
 	if (snprintf(path, sizeof(path), "%s/ringsided.lock", dir) >= (int)sizeof(path))
-		return err_set(err, -ENAMETOOLONG, "state directory '%.64s...': the path is too long", dir);
+		return err_set(err, -ENAMETOOLONG,
+			       "state directory '%.64s...': the path is too long", dir);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
@@ -51,7 +56,8 @@ int state_lock(const char *dir, int *ret_fd, struct err *err)
 			pid[0] = '\0';
 		pid[strcspn(pid, "\n")] = '\0';
 		return err_set(err, -EBUSY,
-			       "state directory '%s' is in use by another ringsided (pid %s); stop it or name another with --state-dir",
+			       "state directory '%s' is in use by another ringsided (pid %s); stop "
+			       "it or name another with --state-dir",
 			       dir, pid[0] ? pid : "unknown");
 	}
 	snprintf(pid, sizeof(pid), "%d\n", getpid());
@@ -70,14 +76,16 @@ int state_read(const char *dir, const char *name, json_t **ret, struct err *err)
 	struct stat st;
 
 	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
-		return err_set(err, -ENAMETOOLONG, "state directory '%.64s...': the path is too long", dir);
+		return err_set(err, -ENAMETOOLONG,
+			       "state directory '%.64s...': the path is too long", dir);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
 	if (fstat(fd, &st) < 0)
 		return err_set(err, -errno, "cannot read '%s': %s", path, strerror(errno));
 	if (!S_ISREG(st.st_mode) || st.st_size > STATE_FILE_MAX)
-		return err_set(err, -EINVAL, "'%s' is not a file of ours: not regular or above 1 MiB", path);
+		return err_set(err, -EINVAL,
+			       "'%s' is not a file of ours: not regular or above 1 MiB", path);
 	object = json_loadfd(fd, JSON_REJECT_DUPLICATES, &why);
 	if (!object)
 		return err_set(err, -EINVAL, "%s:%d: %s", path, why.line, why.text);
@@ -109,7 +117,8 @@ int state_write(const char *dir, const char *name, const json_t *object, struct 
 
 	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path) ||
 	    snprintf(tmp, sizeof(tmp), "%s/.%s.new", dir, name) >= (int)sizeof(tmp))
-		return err_set(err, -ENAMETOOLONG, "state directory '%.64s...': the path is too long", dir);
+		return err_set(err, -ENAMETOOLONG,
+			       "state directory '%.64s...': the path is too long", dir);
 	r = write_file(tmp, object);
 	if (r == 0 && rename(tmp, path) < 0)
 		r = -errno;

@@ -7,26 +7,36 @@
 #define TAG(st, m, r, t, h, ...) FIELD(st, m, r, t, TAG, "", h, ##__VA_ARGS__)
 
 /* Order of enum plugin_state, less one. */
-static const char *const plugin_states[] = {"disabled", "starting", "running", "degraded", "failed", "unsupported", NULL};
+static const char *const plugin_states[] = {"disabled", "starting",    "running", "degraded",
+					    "failed",	"unsupported", NULL};
 static const char *const ring_names[] = {"flow", "audit", NULL};
 
 static const struct field plugins_fields[] = {
 	TAG(plugins_row, name, STR, TEXT, "plugin"),
-	TAG(plugins_row, state, ENUM, TEXT, "disabled, starting, running, degraded, failed or unsupported", .names = plugin_states),
-	TAG(plugins_row, reason, STR, TEXT, "one sentence for every state but running", .null = NULL_ZERO),
+	TAG(plugins_row, state, ENUM, TEXT,
+	    "disabled, starting, running, degraded, failed or unsupported", .names = plugin_states),
+	TAG(plugins_row, reason, STR, TEXT, "one sentence for every state but running",
+	    .null = NULL_ZERO),
 	TAG(plugins_row, hook, STR, TEXT, "hooks in use", .null = NULL_ZERO),
-	FIELD(plugins_row, enabled_at, U64, TIME, GAUGE, "ns", "since when it runs", .null = NULL_ZERO),
-	FIELD(plugins_row, disable_at, U64, TIME, GAUGE, "ns", "when it is disabled again by itself", .null = NULL_ZERO),
+	FIELD(plugins_row, enabled_at, U64, TIME, GAUGE, "ns", "since when it runs",
+	      .null = NULL_ZERO),
+	FIELD(plugins_row, disable_at, U64, TIME, GAUGE, "ns",
+	      "when it is disabled again by itself", .null = NULL_ZERO),
 	TAG(plugins_row, persisted, U8, BOOL, "enabled again after a restart"),
-	FIELD(plugins_row, events, U64, INT64, COUNTER, "{event}", "samples read from its ring buffer"),
+	FIELD(plugins_row, events, U64, INT64, COUNTER, "{event}",
+	      "samples read from its ring buffer"),
 	FIELD(plugins_row, rows, U64, INT64, COUNTER, "{row}", "rows that it made"),
-	FIELD(plugins_row, kernel_drops, U64, INT64, COUNTER, "{event}", "lost in the kernel: ring buffer or maps full, memory unreadable"),
-	FIELD(plugins_row, decode_errors, U64, INT64, COUNTER, "{event}", "samples that it could not make sense of"),
-	FIELD(plugins_row, rows_dropped, U64, INT64, COUNTER, "{row}", "rows that a sink refused or no memory was left for"),
+	FIELD(plugins_row, kernel_drops, U64, INT64, COUNTER, "{event}",
+	      "lost in the kernel: ring buffer or maps full, memory unreadable"),
+	FIELD(plugins_row, decode_errors, U64, INT64, COUNTER, "{event}",
+	      "samples that it could not make sense of"),
+	FIELD(plugins_row, rows_dropped, U64, INT64, COUNTER, "{row}",
+	      "rows that a sink refused or no memory was left for"),
 	FIELD(plugins_row, programs, U32, INT64, GAUGE, "{program}", "BPF programs loaded"),
 	FIELD(plugins_row, run_count, U64, INT64, COUNTER, "{run}", "runs of its BPF programs"),
 	FIELD(plugins_row, run_time, U64, INT64, COUNTER, "ns", "time in its BPF programs"),
-	FIELD(plugins_row, map_bytes, U64, INT64, GAUGE, "By", "memory of its BPF maps as the kernel charges it"),
+	FIELD(plugins_row, map_bytes, U64, INT64, GAUGE, "By",
+	      "memory of its BPF maps as the kernel charges it"),
 	FIELD(plugins_row, ring_bytes, U64, INT64, GAUGE, "By", "size of its ring buffer"),
 };
 
@@ -38,7 +48,8 @@ static const struct field plugin_cost_fields[] = {
 	TAG(plugin_cost_row, prog_id, U32, INT64, "id as bpftool shows it"),
 	FIELD(plugin_cost_row, run_count, U64, INT64, COUNTER, "{run}", "runs"),
 	FIELD(plugin_cost_row, run_time, U64, INT64, COUNTER, "ns", "time of all runs"),
-	FIELD(plugin_cost_row, run_time_avg, F64, DOUBLE, GAUGE, "ns", "time of one run on average"),
+	FIELD(plugin_cost_row, run_time_avg, F64, DOUBLE, GAUGE, "ns",
+	      "time of one run on average"),
 };
 
 static const struct field sinks_fields[] = {
@@ -46,7 +57,8 @@ static const struct field sinks_fields[] = {
 	TAG(sinks_row, state, STR, TEXT, "ok, or what is wrong"),
 	FIELD(sinks_row, batches, U64, INT64, COUNTER, "{batch}", "batches taken"),
 	FIELD(sinks_row, rows, U64, INT64, COUNTER, "{row}", "rows taken"),
-	FIELD(sinks_row, rows_dropped, U64, INT64, COUNTER, "{row}", "rows refused because the queue was full, or given up after errors"),
+	FIELD(sinks_row, rows_dropped, U64, INT64, COUNTER, "{row}",
+	      "rows refused because the queue was full, or given up after errors"),
 	FIELD(sinks_row, queue_len, U32, INT64, GAUGE, "{batch}", "batches that wait"),
 	FIELD(sinks_row, queue_cap, U32, INT64, GAUGE, "{batch}", "batches that may wait"),
 	FIELD(sinks_row, bytes, U64, INT64, GAUGE, "By", "disk in use"),
@@ -56,8 +68,10 @@ static const struct field sinks_fields[] = {
 static const struct field governor_fields[] = {
 	TAG(governor_row, resource, STR, TEXT, "cpu, mem or net"),
 	TAG(governor_row, state, STR, TEXT, "ok, sample, disable or exit"),
-	FIELD(governor_row, usage, U64, INT64, GAUGE, "", "millicores, bytes or bytes per second", .null = NULL_MAX),
-	FIELD(governor_row, limit_value, U64, INT64, GAUGE, "", "in the same unit; NULL: none", .null = NULL_ZERO),
+	FIELD(governor_row, usage, U64, INT64, GAUGE, "", "millicores, bytes or bytes per second",
+	      .null = NULL_MAX),
+	FIELD(governor_row, limit_value, U64, INT64, GAUGE, "", "in the same unit; NULL: none",
+	      .null = NULL_ZERO),
 	TAG(governor_row, unit, STR, TEXT, "m, By or By/s"),
 	TAG(governor_row, scope, STR, TEXT, "whose usage is counted", .null = NULL_ZERO),
 	TAG(governor_row, action, STR, TEXT, "shed, exit or report"),
@@ -84,8 +98,10 @@ static const struct field segments_fields[] = {
 static const struct field loss_fields[] = {
 	FIELD(loss_row, ts, U64, TIME, TAG, "ns", "end of the second in which it was lost"),
 	TAG(loss_row, table_name, STR, TEXT, "whose rows are missing", .dict = true),
-	TAG(loss_row, plugin, STR, TEXT, "plugin that lost it; NULL: a sink did", .null = NULL_ZERO, .dict = true),
-	TAG(loss_row, stage, STR, TEXT, "ring_full, map_full, kernel_error, decode, no_memory or sink", .dict = true),
+	TAG(loss_row, plugin, STR, TEXT, "plugin that lost it; NULL: a sink did", .null = NULL_ZERO,
+	    .dict = true),
+	TAG(loss_row, stage, STR, TEXT,
+	    "ring_full, map_full, kernel_error, decode, no_memory or sink", .dict = true),
 	FIELD(loss_row, lost, U64, INT64, DELTA, "{row}", "events or rows lost"),
 };
 
@@ -93,37 +109,55 @@ static const struct field governor_decisions_fields[] = {
 	FIELD(governor_decisions_row, ts, U64, TIME, TAG, "ns", "when it was decided"),
 	TAG(governor_decisions_row, from_state, STR, TEXT, "state before", .dict = true),
 	TAG(governor_decisions_row, to_state, STR, TEXT, "state from then on", .dict = true),
-	TAG(governor_decisions_row, resource, STR, TEXT, "cpu, mem or net: what led to it", .dict = true),
-	FIELD(governor_decisions_row, value, U64, INT64, GAUGE, "", "measured: millicores, bytes or bytes per second"),
-	FIELD(governor_decisions_row, limit_value, U64, INT64, GAUGE, "", "allowed, in the same unit"),
+	TAG(governor_decisions_row, resource, STR, TEXT, "cpu, mem or net: what led to it",
+	    .dict = true),
+	FIELD(governor_decisions_row, value, U64, INT64, GAUGE, "",
+	      "measured: millicores, bytes or bytes per second"),
+	FIELD(governor_decisions_row, limit_value, U64, INT64, GAUGE, "",
+	      "allowed, in the same unit"),
 	TAG(governor_decisions_row, breach, U8, BOOL, "the limit was exceeded"),
 	TAG(governor_decisions_row, message, STR, TEXT, "the same in one sentence"),
 };
 
 static const struct field daemon_events_fields[] = {
 	FIELD(daemon_events_row, ts, U64, TIME, TAG, "ns", "when it happened"),
-	TAG(daemon_events_row, event, STR, TEXT, "start, stop, plugin_enabled, plugin_disabled, plugin_failed, limits_changed, ...",
+	TAG(daemon_events_row, event, STR, TEXT,
+	    "start, stop, plugin_enabled, plugin_disabled, plugin_failed, limits_changed, ...",
 	    .dict = true),
-	TAG(daemon_events_row, subject, STR, TEXT, "plugin, ring or key it is about", .null = NULL_ZERO, .dict = true),
+	TAG(daemon_events_row, subject, STR, TEXT, "plugin, ring or key it is about",
+	    .null = NULL_ZERO, .dict = true),
 	TAG(daemon_events_row, detail, STR, TEXT, "one sentence", .null = NULL_ZERO),
-	TAG(daemon_events_row, actor, STR, TEXT, "who asked: rpc, config, timer, signal or the part that noticed", .dict = true),
+	TAG(daemon_events_row, actor, STR, TEXT,
+	    "who asked: rpc, config, timer, signal or the part that noticed", .dict = true),
 };
 
-const struct table plugins_table = TABLE(plugins_row, LIVE, "plugins", "plugins, their state and their cost", plugins_fields);
+const struct table plugins_table =
+	TABLE(plugins_row, LIVE, "plugins", "plugins, their state and their cost", plugins_fields);
 const struct table plugin_cost_table =
-	TABLE(plugin_cost_row, LIVE, "plugin_cost", "what each BPF program of a running plugin costs", plugin_cost_fields);
-const struct table sinks_table = TABLE(sinks_row, LIVE, "sinks", "where rows go and what was refused there", sinks_fields);
-const struct table governor_table = TABLE(governor_row, LIVE, "governor", "what the daemon uses and may use", governor_fields);
+	TABLE(plugin_cost_row, LIVE, "plugin_cost",
+	      "what each BPF program of a running plugin costs", plugin_cost_fields);
+const struct table sinks_table =
+	TABLE(sinks_row, LIVE, "sinks", "where rows go and what was refused there", sinks_fields);
+const struct table governor_table =
+	TABLE(governor_row, LIVE, "governor", "what the daemon uses and may use", governor_fields);
 const struct table capabilities_table =
-	TABLE(capabilities_row, LIVE, "capabilities", "what this kernel and host offer", capabilities_fields);
-const struct table segments_table = TABLE(segments_row, LIVE, "segments", "files of the ring", segments_fields);
-const struct table loss_table = TABLE(loss_row, AUDIT, "loss", "events and rows that are missing in other tables", loss_fields);
-const struct table governor_decisions_table = TABLE(governor_decisions_row, AUDIT, "governor_decisions",
-						    "what the governor decided and why", governor_decisions_fields);
+	TABLE(capabilities_row, LIVE, "capabilities", "what this kernel and host offer",
+	      capabilities_fields);
+const struct table segments_table =
+	TABLE(segments_row, LIVE, "segments", "files of the ring", segments_fields);
+const struct table loss_table = TABLE(
+	loss_row, AUDIT, "loss", "events and rows that are missing in other tables", loss_fields);
+const struct table governor_decisions_table =
+	TABLE(governor_decisions_row, AUDIT, "governor_decisions",
+	      "what the governor decided and why", governor_decisions_fields);
 const struct table daemon_events_table =
-	TABLE(daemon_events_row, AUDIT, "daemon_events", "what happened to the daemon and who asked for it", daemon_events_fields);
+	TABLE(daemon_events_row, AUDIT, "daemon_events",
+	      "what happened to the daemon and who asked for it", daemon_events_fields);
 
 const struct table *const self_tables[] = {
-	&plugins_table,	 &plugin_cost_table, &sinks_table,		&governor_table,	&capabilities_table,
-	&segments_table, &loss_table,	     &governor_decisions_table, &daemon_events_table,	NULL,
+	&plugins_table,	      &plugin_cost_table,
+	&sinks_table,	      &governor_table,
+	&capabilities_table,  &segments_table,
+	&loss_table,	      &governor_decisions_table,
+	&daemon_events_table, NULL,
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Tables about Ringside itself: plugins, sinks, governor, capabilities, segments; what was lost, decided and done. */
+/* Tables about Ringside itself: plugins, sinks, governor, capabilities, segments; what was lost,
+ * decided and done. */
 #pragma once
 
 #include "base/err.h"
@@ -10,8 +11,9 @@ struct daemon;
 struct governor_event;
 struct selftables;
 
-extern const struct table plugins_table, plugin_cost_table, sinks_table, governor_table, capabilities_table, segments_table,
-	loss_table, governor_decisions_table, daemon_events_table;
+extern const struct table plugins_table, plugin_cost_table, sinks_table, governor_table,
+	capabilities_table, segments_table, loss_table, governor_decisions_table,
+	daemon_events_table;
 /* All of them; NULL-terminated. */
 extern const struct table *const self_tables[];
 
@@ -21,7 +23,8 @@ void selftables_free(struct selftables *t);
 /* Once the store is up: our rows go on behind those that it holds. */
 void selftables_seed(struct selftables *t);
 
-/* Rows of one of our live tables now. Loop thread. -ENOENT: not one of ours. -ENOBUFS: larger batch, please. */
+/* Rows of one of our live tables now. Loop thread. -ENOENT: not one of ours. -ENOBUFS: larger
+ * batch, please. */
 int selftables_snapshot(struct selftables *t, const struct table *table, struct batch *batch);
 /* Each second on the loop thread: accounts costs and losses, publishes what was gathered. */
 void selftables_second(struct selftables *t);
@@ -29,8 +32,10 @@ void selftables_second(struct selftables *t);
 void selftables_flush(struct selftables *t);
 
 /* One row of daemon_events. Loop thread. Texts may be NULL. */
-void selftables_event(struct selftables *t, const char *event, const char *subject, const char *detail, const char *actor);
+void selftables_event(struct selftables *t, const char *event, const char *subject,
+		      const char *detail, const char *actor);
 /* The same from any other thread, by way of the loop. */
-void selftables_event_post(struct selftables *t, const char *event, const char *subject, const char *detail, const char *actor);
+void selftables_event_post(struct selftables *t, const char *event, const char *subject,
+			   const char *detail, const char *actor);
 /* One row of governor_decisions. Any thread but the loop's. */
 void selftables_decision_post(struct selftables *t, const struct governor_event *event);

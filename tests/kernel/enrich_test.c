@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Names from live processes, some of which lay traps: symlinks out of their root, pipes, huge files, mounts. Needs root. */
+/* Names from live processes, some of which lay traps: symlinks out of their root, pipes, huge
+ * files, mounts. Needs root. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,7 +78,8 @@ static int lay(const char *passwd, enum trap trap)
 	if (trap == TRAP_PIPE)
 		return mkfifo(passwd, 0644);
 	fd = open(passwd, O_WRONLY | O_CREAT, 0644);
-	if (fd < 0 || write(fd, text, sizeof(text) - 1) < 0 || (trap == TRAP_HUGE && ftruncate(fd, 1 << 30) < 0))
+	if (fd < 0 || write(fd, text, sizeof(text) - 1) < 0 ||
+	    (trap == TRAP_HUGE && ftruncate(fd, 1 << 30) < 0))
 		r = -1;
 	close(fd);
 	return r;
@@ -100,10 +102,13 @@ static pid_t start_in_root(const char *dir, enum trap trap)
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (trap >= TRAP_CONTAINER && (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-					       mount(dir, dir, NULL, MS_BIND, NULL) < 0))
+		if (trap >= TRAP_CONTAINER &&
+		    (unshare(CLONE_NEWNS) < 0 ||
+		     mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		     mount(dir, dir, NULL, MS_BIND, NULL) < 0))
 			_exit(1);
-		if (trap == TRAP_MOUNT && (mount("x", etc, "tmpfs", 0, NULL) < 0 || lay(passwd, TRAP_NONE) < 0))
+		if (trap == TRAP_MOUNT &&
+		    (mount("x", etc, "tmpfs", 0, NULL) < 0 || lay(passwd, TRAP_NONE) < 0))
 			_exit(1);
 		if (chroot(dir) < 0 || chdir("/") < 0 || write(fds[1], "r", 1) != 1)
 			_exit(1);
@@ -140,7 +145,8 @@ static void users_of_another_root(void **state)
 	static const struct {
 		enum trap trap;
 		const char *name;
-	} cases[] = {{TRAP_NONE, "alice"}, {TRAP_CONTAINER, "alice"}, {TRAP_SYMLINK, ""}, {TRAP_PIPE, ""}, {TRAP_HUGE, ""}, {TRAP_MOUNT, ""}};
+	} cases[] = {{TRAP_NONE, "alice"}, {TRAP_CONTAINER, "alice"}, {TRAP_SYMLINK, ""},
+		     {TRAP_PIPE, ""},	   {TRAP_HUGE, ""},	      {TRAP_MOUNT, ""}};
 	struct fixture *f = *state;
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -149,7 +155,8 @@ static void users_of_another_root(void **state)
 
 		enrich_free(f->enrich); /* what is known of that root lasts a minute */
 		assert_int_equal(enrich_new(&f->enrich), 0);
-		assert_string_equal(enrich_ops.user_name(f->enrich, (uint32_t)pid, 1000), cases[i].name);
+		assert_string_equal(enrich_ops.user_name(f->enrich, (uint32_t)pid, 1000),
+				    cases[i].name);
 		assert_true(clock_mono_ns() - start < NSEC_PER_SEC);
 		/* Symlinks end inside: never the host's root. */
 		if (cases[i].trap == TRAP_SYMLINK)
@@ -197,7 +204,8 @@ static void container_by_cgroup_id(void **state)
 	assert_int_equal(stat(path, &st), 0);
 	assert_string_equal(enrich_ops.container_id(f->enrich, st.st_ino), CONTAINER);
 	assert_int_equal(rmdir(path), 0);
-	assert_string_equal(enrich_ops.container_id(f->enrich, st.st_ino), CONTAINER); /* rows that come late still have it */
+	assert_string_equal(enrich_ops.container_id(f->enrich, st.st_ino),
+			    CONTAINER); /* rows that come late still have it */
 	assert_string_equal(enrich_ops.container_id(f->enrich, 1), "");
 	assert_string_equal(enrich_ops.container_id(f->enrich, 0), "");
 	assert_string_equal(enrich_ops.container_id(f->enrich, UINT64_MAX), "");

@@ -11,7 +11,9 @@ int never__fentry(void *ctx)
 SEC("tp_btf/no_such_tracepoint")
 int never__tp(__u64 *ctx)
 {
-	struct { __u32 pid; } *e = event_reserve(sizeof(*e));
+	struct {
+		__u32 pid;
+	} *e = event_reserve(sizeof(*e));
 
 	if (e)
 		event_submit(e);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Programs that put the plugin host to the test: alternatives of which some can't work, and a source of any number of samples. */
+/* Programs that put the plugin host to the test: alternatives of which some can't work, and a
+ * source of any number of samples. */
 #include "bpf/plugin.bpf.h"
 
 #include "tests/kernel/host_plugin.h"

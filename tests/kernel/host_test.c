@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The plugin host with plugins of the test's own: choice of hooks, floods, failures, options, durations, leaks. Needs root. */
+/* The plugin host with plugins of the test's own: choice of hooks, floods, failures, options,
+ * durations, leaks. Needs root. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,142 +21,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macro.h"
-#include "bpf/host_never.skel.h"
-#include "bpf/host_plugin.skel.h"
-#include "bpf/plugin.h"
 #include "daemon/config.h"
 #include "daemon/host.h"
+#include "tests/kernel/host_fixture.h"
 #include "tests/kernel/host_plugin.h"
-
-struct test_row {
-	uint64_t ts, n;
-};
-static const struct field test_fields[] = {
-	FIELD(test_row, ts, U64, TIME, TAG, "ns", "when"),
-	FIELD(test_row, n, U64, INT64, DELTA, "", "samples since the last row"),
-};
-static const struct table test_table = TABLE(test_row, FLOW, "test", "samples", test_fields);
-static const struct table live_table = TABLE(test_row, LIVE, "test_live", "samples so far", test_fields);
-
-/* What the callbacks saw; one instance at a time. */
-static struct seen {
-	unsigned int setups, starts, ticks, stops, updates;
-	uint64_t forks, selfs, floods, rows, row_sum, last_row_ts, losses;
-	char last_event[64], last_actor[32];
-	bool serving, order_ok;
-} seen;
-
-struct state {
-	uint64_t pending;
-};
-
-static int plug_setup(struct instance *in, struct err *err)
-{
-	struct host_plugin_bpf *skel = in->skel;
-
-	seen.setups++;
-	skel->rodata->watched_tgid = (uint32_t)getpid();
-	bpf_program__set_autoattach(skel->progs.flood, false);
-	if (strcmp(opt_str(in->opts, "mode"), "broken") == 0)
-		return err_set(err, -EIO, "mode is broken");
-	return 0;
-}
-
-static int plug_start(struct instance *in, struct err *err)
-{
-	seen.starts++;
-	if (strcmp(opt_str(in->opts, "mode"), "late") == 0)
-		return err_set(err, -ENODEV, "too late");
-	return 0;
-}
-
-static int plug_event(struct instance *in, const void *ev, size_t len)
-{
-	const struct host_plugin_event *e = ev;
-	struct state *s = in->state;
-
-	if (len < sizeof(*e))
-		return -EINVAL;
-	if (e->kind == HOST_PLUGIN_FLOOD && opt_bool(in->opts, "picky"))
-		return -EBADMSG;
-	seen.forks += e->kind == HOST_PLUGIN_FORK;
-	seen.selfs += e->self;
-	seen.floods += e->kind == HOST_PLUGIN_FLOOD;
-	s->pending++;
-	return 0;
-}
-
-static int plug_tick(struct instance *in, uint64_t now)
-{
-	struct state *s = in->state;
-	struct test_row *row;
-
-	seen.ticks++;
-	row = instance_row(in, 0);
-	if (!row)
-		return -ENOMEM;
-	row->ts = now;
-	row->n = s->pending;
-	s->pending = 0;
-	return 0;
-}
-
-static int plug_update(struct instance *in, const char *key, struct err *err)
-{
-	(void)in;
-	(void)key;
-	(void)err;
-	seen.updates++;
-	return 0;
-}
-
-static int plug_snapshot(struct instance *in, const struct table *table, struct batch *batch)
-{
-	struct test_row *row = batch_add(batch);
-
-	(void)table;
-	if (!row)
-		return -ENOBUFS;
-	row->ts = 1;
-	row->n = in->count.events;
-	return 0;
-}
-
-static void plug_stop(struct instance *in)
-{
-	(void)in;
-	seen.stops++;
-}
-
-static const struct opt plug_options[] = {
-	{.key = "mode", .type = OPT_STRING, .def = "fine", .restart = true, .help = "what goes wrong"},
-	{.key = "picky", .type = OPT_BOOL, .def = "false", .help = "refuse samples of a flood"},
-	{},
-};
-
-static const struct plugin plugin_host_plugin;
-static const struct plugin plugin_host_never;
-const struct plugin *const plugins[] = {&plugin_host_plugin, &plugin_host_never, NULL};
-
-#define TEST_PLUGIN(id, ...)                                                                       \
-	static void *id##_open(struct bpf_object_skeleton **ret)                                   \
-	{                                                                                          \
-		struct id##_bpf *s = id##_bpf__open();                                             \
-		if (s)                                                                             \
-			*ret = s->skeleton;                                                        \
-		return s;                                                                          \
-	}                                                                                          \
-	static void id##_destroy(void *s)                                                          \
-	{                                                                                          \
-		id##_bpf__destroy(s);                                                              \
-	}                                                                                          \
-	static const struct bpf_skel_ops id##_ops = {.open = id##_open, .destroy = id##_destroy}; \
-	static const struct plugin plugin_##id = {.name = #id, .skel = &id##_ops, __VA_ARGS__}
-
-TEST_PLUGIN(host_plugin, .help = "for tests", TABLES(&test_table, &live_table), .options = plug_options,
-	    .state_size = sizeof(struct state), .setup = plug_setup, .start = plug_start, .event = plug_event, .tick = plug_tick,
-	    .update = plug_update, .snapshot = plug_snapshot, .stop = plug_stop);
-TEST_PLUGIN(host_never, .help = "for tests", TABLES(&test_table));
 
 struct fixture {
 	char dir[64], state_dir[96];
@@ -190,7 +59,8 @@ static uint64_t last_ts(void *ctx, const struct table *table)
 	return seen.last_row_ts > f->store_ts ? seen.last_row_ts : f->store_ts;
 }
 
-static void on_change(void *ctx, const char *plugin, const char *event, const char *detail, const char *actor, bool serving)
+static void on_change(void *ctx, const char *plugin, const char *event, const char *detail,
+		      const char *actor, bool serving)
 {
 	(void)ctx;
 	(void)plugin;
@@ -203,7 +73,12 @@ static void on_change(void *ctx, const char *plugin, const char *event, const ch
 static void make_host(struct fixture *f)
 {
 	struct host_options o = {
-		.loop = f->loop, .state_dir = f->dir, .self_tgid = 1, .publish = publish, .last_ts = last_ts, .on_change = on_change,
+		.loop = f->loop,
+		.state_dir = f->dir,
+		.self_tgid = 1,
+		.publish = publish,
+		.last_ts = last_ts,
+		.on_change = on_change,
 		.ctx = f,
 	};
 	struct err err = {0};
@@ -229,7 +104,7 @@ static int setup(void **state)
 	assert_non_null(mkdtemp(f->dir));
 	snprintf(f->state_dir, sizeof(f->state_dir), "state_dir=%s", f->dir);
 	f->flags[0] = f->state_dir;
-	f->source = (struct config_source) {.file = "/dev/null", .flags = f->flags, .nflags = 1};
+	f->source = (struct config_source){.file = "/dev/null", .flags = f->flags, .nflags = 1};
 	assert_true(sd_event_new(&f->loop) >= 0);
 	make_host(f);
 	*state = f;
@@ -349,8 +224,10 @@ static void no_hook_at_all(void **state)
 	struct plugin_info info;
 	struct err err = {0};
 
-	assert_int_equal(host_enable(f->host, "host_never", NULL, 0, false, 0, false, "rpc", &err), -EOPNOTSUPP);
-	assert_non_null(strstr(err.msg, "plugin host_never cannot start: no hook for never works here (fentry/"));
+	assert_int_equal(host_enable(f->host, "host_never", NULL, 0, false, 0, false, "rpc", &err),
+			 -EOPNOTSUPP);
+	assert_non_null(strstr(
+		err.msg, "plugin host_never cannot start: no hook for never works here (fentry/"));
 	info = info_of(f, &plugin_host_never);
 	assert_int_equal(info.state, PLUGIN_STATE_UNSUPPORTED);
 	assert_non_null(strstr(info.reason, "tp_btf/no_such_tracepoint"));
@@ -361,20 +238,30 @@ static void no_hook_at_all(void **state)
 
 static void failures_on_the_way_up(void **state)
 {
-	static const struct keyval broken = {"mode", "broken"}, late = {"mode", "late"}, typo = {"moode", "x"}, picky = {"picky", "7"};
+	static const struct keyval broken = {"mode", "broken"}, late = {"mode", "late"},
+				   typo = {"moode", "x"}, picky = {"picky", "7"};
 	struct fixture *f = *state;
 	struct err err = {0};
 
-	assert_int_equal(host_enable(f->host, "host_plugin", &broken, 1, false, 0, false, "rpc", &err), -EIO);
+	assert_int_equal(
+		host_enable(f->host, "host_plugin", &broken, 1, false, 0, false, "rpc", &err),
+		-EIO);
 	assert_string_equal(err.msg, "plugin host_plugin cannot start: mode is broken");
 	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_FAILED);
 	assert_int_equal(seen.stops, 1);
-	assert_int_equal(host_enable(f->host, "host_plugin", &late, 1, false, 0, false, "rpc", &err), -ENODEV);
+	assert_int_equal(
+		host_enable(f->host, "host_plugin", &late, 1, false, 0, false, "rpc", &err),
+		-ENODEV);
 	assert_int_equal(seen.stops, seen.setups);
-	assert_int_equal(host_enable(f->host, "host_plugin", &typo, 1, false, 0, false, "rpc", &err), -EINVAL);
+	assert_int_equal(
+		host_enable(f->host, "host_plugin", &typo, 1, false, 0, false, "rpc", &err),
+		-EINVAL);
 	assert_non_null(strstr(err.msg, "mode"));
-	assert_int_equal(host_enable(f->host, "host_plugin", &picky, 1, false, 0, true, "rpc", &err), -EINVAL);
-	assert_int_equal(host_enable(f->host, "host_plugn", NULL, 0, false, 0, false, "rpc", &err), -ENOENT);
+	assert_int_equal(
+		host_enable(f->host, "host_plugin", &picky, 1, false, 0, true, "rpc", &err),
+		-EINVAL);
+	assert_int_equal(host_enable(f->host, "host_plugn", NULL, 0, false, 0, false, "rpc", &err),
+			 -ENOENT);
 	assert_non_null(strstr(err.msg, "did you mean 'host_plugin'?"));
 	/* What failed left nothing behind: the next start is as the first. */
 	enable(f, NULL, 0);
@@ -417,7 +304,8 @@ static void a_flood_starves_nobody(void **state)
 	assert_int_equal(seen.floods, 60000);
 }
 
-static void on_loss(void *arg, const char *table, const char *plugin, const char *stage, uint64_t lost)
+static void on_loss(void *arg, const char *table, const char *plugin, const char *stage,
+		    uint64_t lost)
 {
 	(void)arg;
 	assert_string_equal(table, "test");
@@ -428,7 +316,8 @@ static void on_loss(void *arg, const char *table, const char *plugin, const char
 		assert_string_equal(stage, "decode");
 }
 
-/* A ring of 64 KiB takes 4095 samples of 16 bytes: the rest is lost and known, sample for sample. */
+/* A ring of 64 KiB takes 4095 samples of 16 bytes: the rest is lost and known, sample for sample.
+ */
 static void what_is_lost_is_counted(void **state)
 {
 	static const struct keyval options[] = {{"ring_size", "64KiB"}, {"picky", "true"}};
@@ -453,29 +342,38 @@ static void what_is_lost_is_counted(void **state)
 
 static void options_at_run_time(void **state)
 {
-	static const struct keyval picky = {"picky", "true"}, interval = {"interval", "1s"}, restart = {"ring_size", "128KiB"},
-				   broken = {"mode", "broken"}, unset = {"picky", NULL};
+	static const struct keyval picky = {"picky", "true"}, interval = {"interval", "1s"},
+				   restart = {"ring_size", "128KiB"}, broken = {"mode", "broken"},
+				   unset = {"picky", NULL};
 	struct fixture *f = *state;
 	struct err err = {0};
 	bool restarted;
 
 	enable(f, NULL, 0);
-	assert_int_equal(host_update(f->host, "host_plugin", &picky, 1, false, false, &restarted, &err), 0);
+	assert_int_equal(
+		host_update(f->host, "host_plugin", &picky, 1, false, false, &restarted, &err), 0);
 	assert_false(restarted);
 	assert_int_equal(seen.updates, 1);
 	assert_int_equal(seen.stops, 1); /* of the refused first attempt */
-	assert_int_equal(host_update(f->host, "host_plugin", &interval, 1, false, false, &restarted, &err), 0);
+	assert_int_equal(
+		host_update(f->host, "host_plugin", &interval, 1, false, false, &restarted, &err),
+		0);
 	assert_false(restarted);
 	turn(f, 2200);
 	assert_in_range(seen.ticks, 2, 3);
-	assert_int_equal(host_update(f->host, "host_plugin", &restart, 1, false, false, &restarted, &err), 0);
+	assert_int_equal(
+		host_update(f->host, "host_plugin", &restart, 1, false, false, &restarted, &err),
+		0);
 	assert_true(restarted);
 	assert_int_equal(info_of(f, &plugin_host_plugin).ring_bytes, 128 * 1024);
 	/* A change that can't be: what ran before runs again. */
-	assert_int_equal(host_update(f->host, "host_plugin", &broken, 1, false, false, &restarted, &err), -EIO);
+	assert_int_equal(
+		host_update(f->host, "host_plugin", &broken, 1, false, false, &restarted, &err),
+		-EIO);
 	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_DEGRADED);
 	assert_string_equal(info_of(f, &plugin_host_plugin).options[0].value, "fine");
-	assert_int_equal(host_update(f->host, "host_plugin", &unset, 1, false, false, &restarted, &err), 0);
+	assert_int_equal(
+		host_update(f->host, "host_plugin", &unset, 1, false, false, &restarted, &err), 0);
 	assert_string_equal(info_of(f, &plugin_host_plugin).options[1].origin, "default");
 	assert_true(seen.order_ok);
 	/* Given for this run: gone with it. */
@@ -489,7 +387,9 @@ static void for_a_while(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(host_enable(f->host, "host_plugin", NULL, 0, false, 300 * NSEC_PER_MSEC, false, "rpc", NULL), 0);
+	assert_int_equal(host_enable(f->host, "host_plugin", NULL, 0, false, 300 * NSEC_PER_MSEC,
+				     false, "rpc", NULL),
+			 0);
 	assert_true(info_of(f, &plugin_host_plugin).disable_at_ns > clock_real_ns());
 	turn(f, 600);
 	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_DISABLED);
@@ -501,7 +401,8 @@ static void kept_over_a_restart(void **state)
 	static const struct keyval options = {"interval", "3s"};
 	struct fixture *f = *state;
 
-	assert_int_equal(host_enable(f->host, "host_plugin", &options, 1, true, 0, false, "rpc", NULL), 0);
+	assert_int_equal(
+		host_enable(f->host, "host_plugin", &options, 1, true, 0, false, "rpc", NULL), 0);
 	assert_true(info_of(f, &plugin_host_plugin).persisted);
 	drop_host(f);
 	make_host(f);
@@ -574,9 +475,16 @@ static void cycles_leave_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test(best_hook_that_works), test(no_hook_at_all), test(failures_on_the_way_up), test(a_flood_starves_nobody),
-		test(what_is_lost_is_counted), test(options_at_run_time), test(for_a_while), test(kept_over_a_restart),
-		test(live_rows), test(cycles_leave_nothing),
+		test(best_hook_that_works),
+		test(no_hook_at_all),
+		test(failures_on_the_way_up),
+		test(a_flood_starves_nobody),
+		test(what_is_lost_is_counted),
+		test(options_at_run_time),
+		test(for_a_while),
+		test(kept_over_a_restart),
+		test(live_rows),
+		test(cycles_leave_nothing),
 	};
 
 	if (geteuid() != 0) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The bus: every sink gets every batch, refusals are counted by sink and by table, no reference is lost. */
+/* The bus: every sink gets every batch, refusals are counted by sink and by table, no reference is
+ * lost. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,7 +88,7 @@ static void full_of_sinks(void **state)
 
 	(void)state;
 	assert_int_equal(bus_new(&bus), 0);
-	while (bus_add_sink(bus, &(struct bus_sink) {"s", push, &s}) == 0)
+	while (bus_add_sink(bus, &(struct bus_sink){"s", push, &s}) == 0)
 		n++;
 	assert_int_equal(n, 16);
 	bus_free(bus);
@@ -108,8 +109,8 @@ static void from_many_threads(void **state)
 
 	(void)state;
 	assert_int_equal(bus_new(&bus), 0);
-	assert_int_equal(bus_add_sink(bus, &(struct bus_sink) {"takes", push, &takes}), 0);
-	assert_int_equal(bus_add_sink(bus, &(struct bus_sink) {"refuses", push, &refuses}), 0);
+	assert_int_equal(bus_add_sink(bus, &(struct bus_sink){"takes", push, &takes}), 0);
+	assert_int_equal(bus_add_sink(bus, &(struct bus_sink){"refuses", push, &refuses}), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
 		assert_int_equal(thread_start(&threads[i], "publish", publish_many, bus), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)

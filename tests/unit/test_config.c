@@ -43,7 +43,8 @@ static int setup(void **state)
 	snprintf(s->dir, sizeof(s->dir), "/tmp/ringside-test-XXXXXX");
 	assert_non_null(mkdtemp(s->dir));
 	snprintf(s->file, sizeof(s->file), "%s/c.toml", s->dir);
-	s->source = (struct config_source) {.file = s->file, .file_required = true, .flags = s->flags, .environ = s->env};
+	s->source = (struct config_source){
+		.file = s->file, .file_required = true, .flags = s->flags, .environ = s->env};
 	write_text(s->dir, "c.toml", "");
 	*state = s;
 	return 0;
@@ -133,7 +134,8 @@ static void each_layer_above_the_one_before(void **state)
 	s->env[0] = (char *)"ENV_INPUT_EBPF_CPU_LIMIT=2.5";
 	c = load(s);
 	assert_int_equal(opt_i64(config_daemon(c), "cpu_limit"), 2500);
-	assert_string_equal(opt_origin_detail(config_daemon(c), "cpu_limit"), "ENV_INPUT_EBPF_CPU_LIMIT");
+	assert_string_equal(opt_origin_detail(config_daemon(c), "cpu_limit"),
+			    "ENV_INPUT_EBPF_CPU_LIMIT");
 	config_free(c);
 
 	s->env[1] = (char *)"RINGSIDE_CPU_LIMIT=3.0";
@@ -211,7 +213,8 @@ static void enabled_plugins(void **state)
 	config_free(c);
 
 	/* What was disabled at run time stays so. */
-	write_text(s->dir, "plugins.json", "{\"netflow\": {\"enabled\": false, \"options\": {\"interval\": \"7s\"}}}");
+	write_text(s->dir, "plugins.json",
+		   "{\"netflow\": {\"enabled\": false, \"options\": {\"interval\": \"7s\"}}}");
 	c = load(s);
 	assert_false(config_plugin_enabled(c, netflow));
 	assert_int_equal(opt_i64(config_plugin(c, netflow), "interval"), 7000000000ll);
@@ -236,7 +239,12 @@ static void enabled_plugins(void **state)
 static void state_that_makes_no_sense(void **state)
 {
 	static const char *const texts[] = {
-		"", "[]", "{", "{\"gone\": {\"enabled\": true}}", "{\"netflow\": 5}", "{\"netflow\": {\"enabled\": \"yes\"}}",
+		"",
+		"[]",
+		"{",
+		"{\"gone\": {\"enabled\": true}}",
+		"{\"netflow\": 5}",
+		"{\"netflow\": {\"enabled\": \"yes\"}}",
 		"{\"netflow\": {\"options\": {\"interval\": 5, \"gone\": \"1\"}}}",
 	};
 	struct scratch *s = *state;
@@ -247,7 +255,8 @@ static void state_that_makes_no_sense(void **state)
 		write_text(s->dir, "plugins.json", texts[i]);
 		write_text(s->dir, "config.json", texts[i]);
 		c = load(s);
-		assert_int_equal(opt_origin(config_plugin(c, plugin_find("netflow")), "interval"), OPT_ORIGIN_DEFAULT);
+		assert_int_equal(opt_origin(config_plugin(c, plugin_find("netflow")), "interval"),
+				 OPT_ORIGIN_DEFAULT);
 		config_free(c);
 	}
 }
@@ -267,7 +276,8 @@ static void persisted_values_come_back(void **state)
 	config_free(c);
 }
 
-static void count_diff(void *arg, const char *key, const struct opt *opt, const char *old_text, const char *new_text)
+static void count_diff(void *arg, const char *key, const struct opt *opt, const char *old_text,
+		       const char *new_text)
 {
 	(void)opt;
 	if (strcmp(key, "plugins.netflow.interval") == 0) {
@@ -289,7 +299,8 @@ static void differences(void **state)
 
 	write_text(s->dir, "c.toml", "[plugins.netflow]\ninterval = \"5s\"\n");
 	a = load(s);
-	write_text(s->dir, "c.toml", "net_limit = \"1MB/s\"\n[plugins.netflow]\ninterval = \"6s\"\n");
+	write_text(s->dir, "c.toml",
+		   "net_limit = \"1MB/s\"\n[plugins.netflow]\ninterval = \"6s\"\n");
 	b = load(s);
 	config_diff(a, b, count_diff, &n);
 	assert_int_equal(n, 2);
@@ -326,9 +337,17 @@ static void values_for_show(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test(defaults), test(each_layer_above_the_one_before), test(unknown_key_with_the_nearest),
-		test(bad_values_of_flags_and_environment), test(whole_configuration), test(missing_file), test(enabled_plugins),
-		test(state_that_makes_no_sense), test(persisted_values_come_back), test(differences), test(values_for_show),
+		test(defaults),
+		test(each_layer_above_the_one_before),
+		test(unknown_key_with_the_nearest),
+		test(bad_values_of_flags_and_environment),
+		test(whole_configuration),
+		test(missing_file),
+		test(enabled_plugins),
+		test(state_that_makes_no_sense),
+		test(persisted_values_come_back),
+		test(differences),
+		test(values_for_show),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

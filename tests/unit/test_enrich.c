@@ -10,7 +10,7 @@
 
 #include "daemon/enrich.h"
 
-#define ID64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define ID64  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define ID64B "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
 
 static void container_of_path(void **state)
@@ -54,8 +54,9 @@ static void user_of_passwd(void **state)
 		uint32_t uid;
 		const char *name;
 	} cases[] = {
-		{0, "root"},	{7, ""}, {1000, "alice"}, {1001, ""}, {1002, ""}, {4294967295u, ""}, {4294967294u, "dc\\bob"},
-		{1003, "last"}, {5, ""},
+		{0, "root"}, {7, ""},		{1000, "alice"},	  {1001, ""},
+		{1002, ""},  {4294967295u, ""}, {4294967294u, "dc\\bob"}, {1003, "last"},
+		{5, ""},
 	};
 	char name[33];
 
