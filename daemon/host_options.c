@@ -72,7 +72,7 @@ int slot_merge_options(const struct slot *s, const struct keyval *options, size_
 						       */
 			}
 		} else {
-			struct opt_set *without;
+			struct opt_set *without = NULL;
 
 			if (!opt_find(opt_set_table(set), options[i].key))
 				return err_set(err, -EINVAL, "plugin %s: unknown option '%.64s'",
