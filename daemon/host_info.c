@@ -21,7 +21,7 @@ bool slot_is_running(const struct slot *s)
 }
 
 /* Sums plugin_stats over the CPUs. */
-void slot_read_counters(struct slot *s)
+static void sum_plugin_stats(struct slot *s)
 {
 	int fd = bpf_object__find_map_fd_by_name(s->in.obj, "plugin_stats");
 	int ncpus = libbpf_num_possible_cpus();
@@ -37,6 +37,25 @@ void slot_read_counters(struct slot *s)
 		for (int i = 0; i < ncpus; i++)
 			sum += values[i];
 		s->in.count.kernel[key] = sum;
+	}
+}
+
+void slot_read_counters(struct slot *s)
+{
+	const struct instance_counters *c = &s->in.count;
+
+	sum_plugin_stats(s);
+	const uint64_t now[HOST_LOSS_MAX] = {
+		[HOST_LOSS_RING_FULL] = c->kernel[PLUGIN_STAT_RING_FULL],
+		[HOST_LOSS_MAP_FULL] = c->kernel[PLUGIN_STAT_MAP_FULL],
+		[HOST_LOSS_KERNEL_ERROR] = c->kernel[PLUGIN_STAT_ERROR],
+		[HOST_LOSS_DECODE] = c->decode_errors,
+		[HOST_LOSS_NO_MEMORY] = c->rows_lost,
+	};
+
+	for (unsigned int i = 0; i < HOST_LOSS_MAX; i++) {
+		s->untold[i] += now[i] - s->counted[i];
+		s->counted[i] = now[i];
 	}
 }
 
@@ -90,32 +109,22 @@ void slot_read_cost(struct slot *s, bool maps)
 	s->map_bytes = bytes;
 }
 
-/* Tells the growth of one counter since the last time. */
-static void tell(struct slot *s, const char *stage, uint64_t now, uint64_t *told, host_loss_fn fn,
-		 void *arg)
-{
-	const char *table = "";
-
-	if (now <= *told)
-		return;
-	for (unsigned int i = 0; s->plugin->tables && s->plugin->tables[i]; i++)
-		if (table_is_history(s->plugin->tables[i])) {
-			table = s->plugin->tables[i]->name;
-			break;
-		}
-	fn(arg, table, s->plugin->name, stage, now - *told);
-	*told = now;
-}
-
+/* A plugin's losses count for its first history table: the kernel side doesn't know whose row it
+ * would have been. */
 static void slot_tell_losses(struct slot *s, host_loss_fn fn, void *arg)
 {
-	const struct instance_counters *c = &s->in.count;
+	static const char *const stages[HOST_LOSS_MAX] = {"ring_full", "map_full", "kernel_error",
+							  "decode", "no_memory"};
+	const char *table = "";
 
-	tell(s, "ring_full", c->kernel[PLUGIN_STAT_RING_FULL], &s->told.ring_full, fn, arg);
-	tell(s, "map_full", c->kernel[PLUGIN_STAT_MAP_FULL], &s->told.map_full, fn, arg);
-	tell(s, "kernel_error", c->kernel[PLUGIN_STAT_ERROR], &s->told.error, fn, arg);
-	tell(s, "decode", c->decode_errors, &s->told.decode_errors, fn, arg);
-	tell(s, "no_memory", c->rows_lost, &s->told.rows_lost, fn, arg);
+	for (unsigned int i = 0; s->plugin->tables && s->plugin->tables[i] && !*table; i++)
+		if (table_is_history(s->plugin->tables[i]))
+			table = s->plugin->tables[i]->name;
+	for (unsigned int i = 0; i < HOST_LOSS_MAX; i++) {
+		if (s->untold[i])
+			fn(arg, table, s->plugin->name, stages[i], s->untold[i]);
+		s->untold[i] = 0;
+	}
 }
 
 void host_account(struct host *h, host_loss_fn fn, void *arg)
@@ -128,8 +137,8 @@ void host_account(struct host *h, host_loss_fn fn, void *arg)
 		if (s->loaded) {
 			slot_read_counters(s);
 			slot_read_cost(s, !s->map_bytes || h->account_calls % MAP_BYTES_EVERY == 0);
-			slot_tell_losses(s, fn, arg);
 		}
+		slot_tell_losses(s, fn, arg);
 		run_ns += s->retired_run_ns + s->run_ns;
 		bytes += s->map_bytes;
 	}

@@ -5,6 +5,16 @@
 #include "daemon/hooks.h"
 #include "daemon/host.h"
 
+/* Where a plugin can lose events or rows. */
+enum host_loss {
+	HOST_LOSS_RING_FULL,
+	HOST_LOSS_MAP_FULL,
+	HOST_LOSS_KERNEL_ERROR,
+	HOST_LOSS_DECODE,
+	HOST_LOSS_NO_MEMORY,
+	HOST_LOSS_MAX,
+};
+
 /* One per plugin of this build, running or not. */
 struct slot {
 	struct host *host;
@@ -27,9 +37,8 @@ struct slot {
 
 	/* Since the daemon started, over all runs of the plugin. */
 	uint64_t retired_run_ns, retired_runs;
-	struct {
-		uint64_t ring_full, map_full, error, decode_errors, rows_lost;
-	} told;				  /* already in the table "loss"; of the present run */
+	uint64_t counted[HOST_LOSS_MAX];  /* of the present run, up to here in untold */
+	uint64_t untold[HOST_LOSS_MAX];	  /* not yet in the table "loss" */
 	uint64_t run_ns, runs, map_bytes; /* of the present run, measured each second */
 };
 
@@ -56,6 +65,7 @@ int host_drain_start(struct host *h);
 void host_drain_update(struct host *h);
 
 /* host_info.c */
+/* Reads the kernel's counters and adds what was lost since the last time to untold. */
 void slot_read_counters(struct slot *s);
 void slot_read_cost(struct slot *s, bool maps);
 bool slot_is_running(const struct slot *s);

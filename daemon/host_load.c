@@ -286,7 +286,7 @@ int slot_load(struct slot *s, struct err *err)
 		slot_close(s);
 		return r;
 	}
-	memset(&s->told, 0, sizeof(s->told));
+	memset(s->counted, 0, sizeof(s->counted));
 	s->run_ns = s->runs = s->map_bytes = 0;
 	s->loaded = true;
 	return 0;
@@ -319,7 +319,6 @@ void slot_unload(struct slot *s)
 	slot_detach(s);
 	slot_drain(s, false);
 	slot_tick_run(s);
-	slot_read_counters(s);
 	slot_read_cost(s, false);
 	s->retired_run_ns += s->run_ns;
 	s->retired_runs += s->runs;
@@ -327,6 +326,7 @@ void slot_unload(struct slot *s)
 	if (s->plugin->stop)
 		s->plugin->stop(&s->in);
 	instance_flush(&s->in);
+	slot_read_counters(s);
 	slot_close(s);
 	s->loaded = false;
 }

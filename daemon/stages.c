@@ -404,8 +404,6 @@ static int api_up(struct daemon *d, struct err *err)
 
 static void api_down(struct daemon *d)
 {
-	/* Calls that wait for the loop get their answer now: it doesn't turn any more. */
-	mailbox_close(d->mailbox);
 	if (!d->api)
 		return;
 	api_server_stop(d->api, API_GRACE_NS);
@@ -435,6 +433,10 @@ static const struct stage {
 
 static void unwind(struct daemon *d, size_t n)
 {
+	/* The loop doesn't turn any more. Calls that wait for it get their answer, and what was
+	 * posted is run while all that it speaks about is still there. */
+	if (d->mailbox)
+		mailbox_close(d->mailbox);
 	while (n-- > 0) {
 		uint64_t start = clock_mono_ns();
 

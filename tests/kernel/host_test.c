@@ -337,6 +337,11 @@ static void what_is_lost_is_counted(void **state)
 	assert_int_equal(seen.losses, info.kernel_drops);
 	host_account(f->host, on_loss, f); /* told once */
 	assert_int_equal(seen.losses, info.kernel_drops);
+	/* What the last moment lost isn't forgotten with the plugin. */
+	flood(f, 5000);
+	disable(f);
+	host_account(f->host, on_loss, f);
+	assert_int_equal(seen.losses, info.kernel_drops + 5000 - 4095);
 	assert_in_range(info.map_bytes, 65536, 1 << 20);
 }
 
