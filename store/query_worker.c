@@ -119,6 +119,7 @@ void query_worker_main(int argc, char **argv)
 	r = wire_get_request(&w, &s->req);
 	if (r < 0)
 		query_io_fail(s, -EIO, "the query worker does not understand its daemon");
+	sqlite3_config(SQLITE_CONFIG_SINGLETHREAD); /* one thread: no mutexes */
 	s->now_ns = clock_real_ns();
 	r = open_all(s, &err);
 	if (r < 0)
