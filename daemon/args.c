@@ -19,6 +19,7 @@ static const struct word {
 	{"version", ARGS_VERSION, "the version"},
 	{"check-config", ARGS_CHECK_CONFIG, "say what is wrong with the configuration and end"},
 	{"dump-options-markdown", ARGS_DUMP_MARKDOWN, "the reference page of all options"},
+	{"dump-tables-markdown", ARGS_DUMP_TABLES, "the reference page of all tables"},
 	{"dump-options-toml", ARGS_DUMP_TOML, "a configuration file with every default"},
 };
 

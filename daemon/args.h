@@ -13,6 +13,7 @@ enum args_mode {
 	ARGS_CHECK_CONFIG,
 	ARGS_DUMP_MARKDOWN,
 	ARGS_DUMP_TOML,
+	ARGS_DUMP_TABLES,
 };
 
 struct args {

@@ -125,6 +125,9 @@ static int run_args(struct args *a)
 	case ARGS_DUMP_TOML:
 		options_dump_toml(stdout);
 		return EXIT_STATUS_OK;
+	case ARGS_DUMP_TABLES:
+		tables_dump_markdown(stdout);
+		return EXIT_STATUS_OK;
 	case ARGS_CHECK_CONFIG:
 	case ARGS_RUN:
 		break;

@@ -3,6 +3,8 @@
  * decided and done. */
 #pragma once
 
+#include <stdio.h>
+
 #include "base/err.h"
 #include "bpf/batch.h"
 #include "bpf/table.h"
@@ -39,3 +41,6 @@ void selftables_event_post(struct selftables *t, const char *event, const char *
 			   const char *detail, const char *actor);
 /* One row of governor_decisions. Any thread but the loop's. */
 void selftables_decision_post(struct selftables *t, const struct governor_event *event);
+
+/* Reference page of all tables, those of plugins included, as Markdown. */
+void tables_dump_markdown(FILE *out);
