@@ -107,7 +107,10 @@ void query_child_end(struct query_child *c)
 
 	if (!c->pid)
 		return;
-	kill(c->pid, SIGKILL); /* ours until reaped */
+	/* Ours until reaped. A daemon without CAP_KILL has the hang-up and the worker's own timer.
+	 */
+	shutdown(c->sock, SHUT_RDWR);
+	kill(c->pid, SIGKILL);
 	reap(c, &info);
 }
 
