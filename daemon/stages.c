@@ -13,6 +13,7 @@
 #include "api/server.h"
 #include "base/clock.h"
 #include "base/macro.h"
+#include "bpf/nat.h"
 #include "daemon/bus.h"
 #include "daemon/control.h"
 #include "daemon/enrich.h"
@@ -265,8 +266,30 @@ static void store_down(struct daemon *d)
 	store_free(s);
 }
 
+/* In a build tree it lies beside us, installed in libexec. NULL: not there, our own binary serves. */
+static const char *query_worker_path(char *dst, size_t cap)
+{
+	static const char *const places[] = {"ringside-query", "../libexec/ringside/ringside-query"};
+	char own[PATH_MAX], *end;
+	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+
+	if (n <= 0)
+		return NULL;
+	own[n] = '\0';
+	end = strrchr(own, '/');
+	if (!end)
+		return NULL;
+	*end = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (snprintf(dst, cap, "%s/%s", own, places[i]) < (int)cap &&
+		    access(dst, X_OK) == 0)
+			return dst;
+	return NULL;
+}
+
 static int queries_up(struct daemon *d, struct err *err)
 {
+	char worker[PATH_MAX];
 	const struct opt_set *v = d->boot;
 	const struct query_engine_options options = {
 		.ring_dir = store_dir(d->store),
@@ -275,6 +298,7 @@ static int queries_up(struct daemon *d, struct err *err)
 		.max_deadline_ns = (uint64_t)opt_i64(v, "query.max_deadline"),
 		.default_deadline_ns = (uint64_t)opt_i64(v, "query.deadline"),
 		.max_rows = (uint64_t)opt_i64(v, "query.max_rows"),
+		.worker_exe = query_worker_path(worker, sizeof(worker)),
 		.worker_user = opt_str(v, "query.user"),
 		.snapshot = control_snapshot,
 		.ctx = d,
@@ -332,6 +356,10 @@ static int host_up(struct daemon *d, struct err *err)
 	if (r < 0)
 		return err_set(err, r, "out of memory");
 	options.enrich_ctx = d->enrich;
+	r = nat_table_new(&d->nat);
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	options.nat = d->nat;
 	return host_new(&d->host, &options, err);
 }
 
@@ -341,6 +369,8 @@ static void host_down(struct daemon *d)
 	d->host = NULL;
 	enrich_free(d->enrich);
 	d->enrich = NULL;
+	nat_table_free(d->nat);
+	d->nat = NULL;
 }
 
 static int plugins_up(struct daemon *d, struct err *err)

@@ -78,6 +78,9 @@ int query_engine_new(struct query_engine **ret, const struct query_engine_option
 	if (!e)
 		return err_set(err, -ENOMEM, "out of memory");
 	e->options = *options;
+	e->exe_fd = -1;
+	if (options->worker_exe)
+		e->exe_fd = open(options->worker_exe, O_PATH | O_CLOEXEC);
 	e->ring_dir = strdup(options->ring_dir);
 	while (options->tables[e->ntables])
 		e->ntables++;
@@ -97,6 +100,8 @@ void query_engine_free(struct query_engine *e)
 {
 	if (!e)
 		return;
+	if (e->exe_fd >= 0)
+		close(e->exe_fd);
 	buf_free(&e->tables);
 	free(e->ring_dir);
 	free(e);
@@ -327,7 +332,7 @@ static int run_worker(struct query_run *run, struct err *err)
 	r = query_over(run, err);
 	if (r < 0)
 		return r;
-	r = query_child_start(&run->child, err);
+	r = query_child_start(&run->child, run->engine->exe_fd, err);
 	if (r < 0)
 		return r;
 	r = send_request(run, err);

@@ -19,6 +19,11 @@ struct query_engine_options {
 	unsigned int max_workers;          /* at once; -ENOBUFS beyond */
 	uint64_t max_deadline_ns, default_deadline_ns;
 	uint64_t max_rows;                 /* upper bound and default of query.max_rows */
+	/*
+	 * What runs as the worker, held open from now on so that an upgrade on disk can't put another version beside a
+	 * running daemon; NULL, or not there: this very binary (slower to start where it links much more).
+	 */
+	const char *worker_exe;
 	const char *worker_user;           /* "nobody" */
 	/* The rows of a live table now (a sealed batch, the caller's reference). Called on the thread that runs query_run. */
 	int (*snapshot)(void *ctx, const struct table *table, struct batch **ret, struct err *err);

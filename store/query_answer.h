@@ -18,6 +18,7 @@ struct query_engine {
 	uint32_t uid, gid, ntables;
 	struct buf tables; /* as they travel, made once */
 	atomic_uint running;
+	int exe_fd; /* O_PATH of the worker's binary; -1: our own */
 };
 
 /* One query_run() on its caller's thread. */

@@ -21,13 +21,14 @@
 /* From a closed socket to an ended process takes far less. */
 #define FATE_WAIT_MS 200
 
-static int spawn(pid_t *ret, int sock)
+static int spawn(pid_t *ret, int exe_fd, int sock)
 {
 	char *const argv[] = {(char *)QUERY_WORKER_NAME, NULL};
 	char tz[128] = "TZ=", *envp[] = {NULL, NULL};
 	const char *zone = getenv("TZ");
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
+	char exe[32] = "/proc/self/exe";
 	sigset_t none, all;
 	int r;
 
@@ -35,6 +36,9 @@ static int spawn(pid_t *ret, int sock)
 	 * worker's business. */
 	if (zone && snprintf(tz, sizeof(tz), "TZ=%s", zone) < (int)sizeof(tz))
 		envp[0] = tz;
+	/* Resolved by the child before exec closes it. */
+	if (exe_fd >= 0)
+		snprintf(exe, sizeof(exe), "/proc/self/fd/%d", exe_fd);
 	sigemptyset(&none);
 	sigfillset(&all);
 	r = posix_spawn_file_actions_init(&files);
@@ -54,13 +58,13 @@ static int spawn(pid_t *ret, int sock)
 	    (r = posix_spawnattr_setsigdefault(&attr, &all)) == 0 &&
 	    (r = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
 							 POSIX_SPAWN_SETSID)) == 0)
-		r = posix_spawn(ret, "/proc/self/exe", &files, &attr, argv, envp);
+		r = posix_spawn(ret, exe, &files, &attr, argv, envp);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&files);
 	return -r;
 }
 
-int query_child_start(struct query_child *ret, struct err *err)
+int query_child_start(struct query_child *ret, int exe_fd, struct err *err)
 {
 	_cleanup_close_ int ours = -1, theirs = -1;
 	int pair[2], r;
@@ -71,7 +75,7 @@ int query_child_start(struct query_child *ret, struct err *err)
 			       strerror(errno));
 	ours = pair[0];
 	theirs = pair[1];
-	r = spawn(&pid, theirs);
+	r = spawn(&pid, exe_fd, theirs);
 	if (r < 0)
 		return err_set(err, r, "cannot start the query worker: %s", strerror(-r));
 	/* Nobody else reaps it, so the pid is still its own. */

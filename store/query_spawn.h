@@ -13,7 +13,8 @@ struct query_child {
 };
 
 /* Safe in a process with threads. */
-int query_child_start(struct query_child *ret, struct err *err);
+/* exe_fd: O_PATH of the worker's binary; -1: our own. */
+int query_child_start(struct query_child *ret, int exe_fd, struct err *err);
 /*
  * The worker hung up without a last word: why, as -errno and text. It gets a moment to die by
  * itself and is killed then. Reaped in any case.

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <time.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -108,6 +109,7 @@ void query_worker_main(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
+	prctl(PR_SET_NAME, QUERY_WORKER_NAME); /* exec by descriptor left its number there */
 	close_range(SOCKET_FD + 1, ~0u, 0);
 	if (chdir("/") < 0)
 		_exit(errno);

@@ -177,7 +177,7 @@ static void test_worker_is_boxed(void **state)
 
 	usleep(500000);
 	proc_read(pid, "status", text, sizeof(text));
-	assert_line(text, "Name:\texe\n");
+	assert_line(text, "Name:\tringside-query\n");
 	assert_line(text, "Threads:\t1\n");
 	assert_line(text, "CapInh:\t0000000000000000\n");
 	assert_line(text, "CapPrm:\t0000000000000000\n");
