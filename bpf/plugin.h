@@ -13,6 +13,7 @@
 #include "bpf/table.h"
 
 struct instance;
+struct nat_table;
 
 /* Made by PLUGIN() from the bpftool skeleton of the plugin's object. */
 struct bpf_skel_ops {
@@ -21,27 +22,52 @@ struct bpf_skel_ops {
 };
 
 struct plugin {
-	const char *name;                  /* config section, RPC and CLI name */
-	const char *help;                  /* one line */
-	const char *needs;                 /* what the kernel must have, one sentence, for doctor and CheckPlugin */
+	const char *name;  /* config section, RPC and CLI name */
+	const char *help;  /* one line */
+	const char *needs; /* what the kernel must have, one sentence, for doctor and CheckPlugin */
 	const struct table *const *tables; /* the rows it produces; NULL-terminated */
-	const struct opt *options;         /* {}-terminated; NULL: none. Common options are the host's (plugin_common_options) */
-	const struct bpf_skel_ops *skel;
-	size_t state_size;                 /* of in->state */
-	uint64_t default_interval_ns;      /* of tick; 0: every second */
+	const struct opt *options; /* {}-terminated; NULL: none. Common options are the host's
+				      (plugin_common_options) */
+	const struct bpf_skel_ops
+		*skel;		      /* NULL: no BPF programs; it watches files (PLUGIN_PLAIN) */
+	size_t state_size;	      /* of in->state */
+	uint32_t default_ring_bytes;  /* of the ring buffer; 0: as plugin_common_options says */
+	uint64_t default_interval_ns; /* of tick; 0: every second */
 
-	/* All optional; called on the loop thread only, in this order. 0 or negative errno; err says why in one sentence. */
-	int (*setup)(struct instance *in, struct err *err); /* opened, not loaded: rodata, map sizes, autoload */
-	int (*start)(struct instance *in, struct err *err); /* loaded: attach what auto-attach cannot, load initial state */
-	int (*event)(struct instance *in, const void *ev, size_t len); /* one ring-buffer sample; <0 counts as a decode error */
-	int (*tick)(struct instance *in, uint64_t now_ns);  /* each interval; now_ns since the epoch: ts of interval rows */
-	int (*update)(struct instance *in, const char *key, struct err *err); /* a live option changed (already in in->opts) */
-	/* Adds the rows of one of its live tables as they are now. -ENOBUFS when the batch is full: the host retries larger. */
+	/* All optional; called on the loop thread only, in this order. 0 or negative errno; err
+	 * says why in one sentence. */
+	int (*setup)(struct instance *in,
+		     struct err *err); /* opened, not loaded: rodata, map sizes, autoload */
+	int (*start)(
+		struct instance *in,
+		struct err *err); /* loaded: attach what auto-attach cannot, load initial state */
+	int (*event)(struct instance *in, const void *ev,
+		     size_t len); /* one ring-buffer sample; <0 counts as a decode error */
+	int (*tick)(
+		struct instance *in,
+		uint64_t now_ns); /* each interval; now_ns since the epoch: ts of interval rows */
+	int (*update)(struct instance *in, const char *key,
+		      struct err *err); /* a live option changed (already in in->opts) */
+	/* Adds the rows of one of its live tables as they are now. -ENOBUFS when the batch is full:
+	 * the host retries larger. */
 	int (*snapshot)(struct instance *in, const struct table *table, struct batch *batch);
-	void (*stop)(struct instance *in);                  /* half-started instances too; links are gone after it */
+	void (*stop)(struct instance *in); /* half-started instances too; links are gone after it */
 };
 
-/* Lookups that the daemon does for plugins; loop thread only. Results are valid until the next call of the same function. */
+/* How a name for an address is known. */
+enum domain_origin {
+	DOMAIN_NONE,
+	DOMAIN_DNS,  /* an answer to a query */
+	DOMAIN_SNI,  /* the server name in a TLS handshake */
+	DOMAIN_HOST, /* the Host of an HTTP request */
+	DOMAIN_X_MAX,
+};
+
+/* For REPR_ENUM fields: "", "dns", "sni", "host". */
+extern const char *const domain_origin_names[];
+
+/* Lookups that the daemon does for plugins; loop thread only. Results are valid until the next call
+ * of the same function. */
 struct enrich_ops {
 	/* 12 or 64 hex digits of the container in the cgroup's path, or "". */
 	const char *(*container_id)(void *ctx, uint64_t cgroup_id);
@@ -49,30 +75,49 @@ struct enrich_ops {
 	const char *(*process_name)(void *ctx, uint32_t pid);
 	/* Name from the passwd of the process's own root; "" if unknown there. */
 	const char *(*user_name)(void *ctx, uint32_t pid, uint32_t uid);
+	/* In that network namespace the name led to the address, and may for ttl_ns. Bounded; no
+	 * reverse names. */
+	void (*domain_learn)(void *ctx, uint32_t netns, const struct ip_addr *ip, const char *name,
+			     enum domain_origin origin, uint64_t ttl_ns);
+	/* The name that led there last, or ""; *origin (never NULL) says how it is known. */
+	const char *(*domain)(void *ctx, uint32_t netns, const struct ip_addr *ip,
+			      enum domain_origin *origin);
 };
 
-/* One running plugin. The host owns it; plugins read the first part and call the functions below. */
+/* One running plugin. The host owns it; plugins read the first part and call the functions below.
+ */
 struct instance {
 	const struct plugin *plugin;
-	void *skel;              /* struct <name>_bpf * */
+	void *skel; /* struct <name>_bpf * */
 	struct bpf_object *obj;
-	void *state;             /* zeroed, plugin->state_size bytes, the plugin's own */
+	void *state; /* zeroed, plugin->state_size bytes, the plugin's own */
 	const struct opt_set *opts;
 	uint64_t interval_ns;
 	const struct enrich_ops *enrich;
 	void *enrich_ctx;
-	char degraded[256];      /* set by setup/start when it runs with less: one sentence; "" otherwise */
+	struct nat_table *nat; /* bpf/nat.h: the host's; may be NULL */
+	char degraded[256]; /* set by setup/start when it runs with less: one sentence; "" otherwise
+			     */
+
+	/*
+	 * Calls ready on the loop thread while fd can be read, from now until stop is called. ready
+	 * reads a bounded amount and never blocks; a failure is logged. fd stays the plugin's. Once
+	 * an instance: gather several in an epoll. NULL: no loop.
+	 */
+	int (*watch_fd)(struct instance *in, int fd, int (*ready)(struct instance *in));
 
 	/* Host side. */
+	void *host;
 	void (*publish)(void *arg, struct batch *batch); /* takes the reference */
 	void *publish_arg;
 	struct instance_out *out; /* one per table */
 	struct instance_counters {
-		uint64_t events;        /* ring samples handed to event() */
-		uint64_t rows;          /* rows emitted */
+		uint64_t events;	/* ring samples handed to event() */
+		uint64_t rows;		/* rows emitted */
 		uint64_t decode_errors; /* samples refused */
-		uint64_t rows_lost;     /* no memory for a row */
-		uint64_t early_flushes; /* interval rows written before their time because a table of the plugin was full */
+		uint64_t rows_lost;	/* no memory for a row */
+		uint64_t early_flushes; /* interval rows written before their time because a table
+					   of the plugin was full */
 		uint64_t kernel[PLUGIN_STAT_X_MAX];
 	} count;
 	uint64_t self_cgroup_id;
@@ -101,25 +146,33 @@ extern const struct opt plugin_common_options[];
 extern const struct plugin *const plugins[];
 const struct plugin *plugin_find(const char *name);
 
-#define TABLES(...) .tables = (const struct table *const[]) { __VA_ARGS__, NULL }
+#define TABLES(...)                             \
+	.tables = (const struct table *const[]) \
+	{                                       \
+		__VA_ARGS__, NULL               \
+	}
 
 /*
  * Last line of a plugin: PLUGIN(netflow, .help = "...", TABLES(&netflow_table), ...);
  * Include "<name>.skel.h" before. Defines plugin_<name>.
  */
-#define PLUGIN(id, ...)                                                  \
-	static void *id##_skel_open(struct bpf_object_skeleton **ret)   \
-	{                                                                \
-		struct id##_bpf *s = id##_bpf__open();                   \
-		if (s)                                                   \
-			*ret = s->skeleton;                              \
-		return s;                                                \
-	}                                                                \
-	static void id##_skel_destroy(void *s)                           \
-	{                                                                \
-		id##_bpf__destroy(s);                                    \
-	}                                                                \
-	static const struct bpf_skel_ops id##_skel_ops = {               \
-		.open = id##_skel_open, .destroy = id##_skel_destroy};   \
-	extern const struct plugin plugin_##id;                          \
-	const struct plugin plugin_##id = {.name = #id, .skel = &id##_skel_ops, __VA_ARGS__}
+#define PLUGIN(id, ...)                                                                  \
+	static void *id##_skel_open(struct bpf_object_skeleton **ret)                    \
+	{                                                                                \
+		struct id##_bpf *s = id##_bpf__open();                                   \
+		if (s)                                                                   \
+			*ret = s->skeleton;                                              \
+		return s;                                                                \
+	}                                                                                \
+	static void id##_skel_destroy(void *s)                                           \
+	{                                                                                \
+		id##_bpf__destroy(s);                                                    \
+	}                                                                                \
+	static const struct bpf_skel_ops id##_skel_ops = {.open = id##_skel_open,        \
+							  .destroy = id##_skel_destroy}; \
+	PLUGIN_PLAIN(id, .skel = &id##_skel_ops, __VA_ARGS__)
+
+/* The same for a plugin without BPF programs. */
+#define PLUGIN_PLAIN(id, ...)                   \
+	extern const struct plugin plugin_##id; \
+	const struct plugin plugin_##id = {.name = #id, __VA_ARGS__}

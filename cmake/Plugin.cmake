@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# plugin(NAME): bpf/NAME/NAME.bpf.c -> skeleton, compile bpf/NAME/*.c, add NAME to the plugin table.
+# plugin(NAME): bpf/NAME/NAME.bpf.c, if there is one, -> skeleton, compile bpf/NAME/*.c, add NAME to the plugin table.
 find_program(BPFTOOL bpftool REQUIRED PATHS /usr/sbin /sbin)
 find_program(BPF_CLANG NAMES clang clang-19 clang-16 clang-14 REQUIRED)
 find_program(BPF_STRIP NAMES llvm-strip llvm-strip-19 llvm-strip-16 llvm-strip-14 REQUIRED)
@@ -31,14 +31,17 @@ endfunction()
 
 function(plugin name)
 	set(dir ${CMAKE_SOURCE_DIR}/bpf/${name})
-	if(NOT EXISTS ${dir}/${name}.bpf.c)
-		message(WARNING "plugin ${name}: no ${dir}/${name}.bpf.c, skipping")
+	if(NOT EXISTS ${dir}/${name}.c)
+		message(WARNING "plugin ${name}: no ${dir}/${name}.c, skipping")
 		return()
 	endif()
-	bpf_object(${name} ${dir}/${name}.bpf.c)
+	if(EXISTS ${dir}/${name}.bpf.c)
+		bpf_object(${name} ${dir}/${name}.bpf.c)
+		target_sources(bpf_plugins PRIVATE ${CMAKE_BINARY_DIR}/bpf/${name}.skel.h)
+	endif()
 	file(GLOB sources CONFIGURE_DEPENDS ${dir}/*.c)
 	list(FILTER sources EXCLUDE REGEX "\\.bpf\\.c$")
-	target_sources(bpf_plugins PRIVATE ${sources} ${CMAKE_BINARY_DIR}/bpf/${name}.skel.h)
+	target_sources(bpf_plugins PRIVATE ${sources})
 	set_property(GLOBAL APPEND PROPERTY RINGSIDE_PLUGINS ${name})
 endfunction()
 

@@ -22,6 +22,7 @@ struct host_options {
 	const char *state_dir;
 	const struct enrich_ops *enrich;
 	void *enrich_ctx;
+	struct nat_table *nat;
 	uint64_t self_cgroup_id; /* 0: none of our own */
 	uint32_t self_tgid;	 /* in the initial pid namespace */
 	/* Takes the reference. */

@@ -23,7 +23,7 @@ bool slot_is_running(const struct slot *s)
 /* Sums plugin_stats over the CPUs. */
 static void sum_plugin_stats(struct slot *s)
 {
-	int fd = bpf_object__find_map_fd_by_name(s->in.obj, "plugin_stats");
+	int fd = s->in.obj ? bpf_object__find_map_fd_by_name(s->in.obj, "plugin_stats") : -ENOENT;
 	int ncpus = libbpf_num_possible_cpus();
 	_cleanup_free_ uint64_t *values = NULL;
 
@@ -93,6 +93,8 @@ void slot_read_cost(struct slot *s, bool maps)
 	struct bpf_program *p;
 	struct bpf_map *m;
 
+	if (!s->in.obj)
+		return;
 	bpf_object__for_each_program(p, s->in.obj) {
 		if (prog_info(p, &info) < 0)
 			continue;
@@ -120,6 +122,8 @@ static void slot_tell_losses(struct slot *s, host_loss_fn fn, void *arg)
 	for (unsigned int i = 0; s->plugin->tables && s->plugin->tables[i] && !*table; i++)
 		if (table_is_history(s->plugin->tables[i]))
 			table = s->plugin->tables[i]->name;
+	if (!*table && s->plugin->tables && s->plugin->tables[0])
+		table = s->plugin->tables[0]->name;
 	for (unsigned int i = 0; i < HOST_LOSS_MAX; i++) {
 		if (s->untold[i])
 			fn(arg, table, s->plugin->name, stages[i], s->untold[i]);
@@ -218,6 +222,8 @@ static void info_programs(struct slot *s, struct plugin_info *ret)
 {
 	struct bpf_program *p;
 
+	if (!s->in.obj)
+		return;
 	bpf_object__for_each_program(p, s->in.obj) {
 		const char *section = bpf_program__section_name(p);
 		struct plugin_program_info *pi;

@@ -34,6 +34,8 @@ struct slot {
 	unsigned int pass; /* samples of the present pass */
 	uint64_t pass_end;
 	sd_event_source *tick, *expire;
+	sd_event_source *watch; /* of a file that the plugin reads */
+	int (*watch_ready)(struct instance *in);
 
 	/* Since the daemon started, over all runs of the plugin. */
 	uint64_t retired_run_ns, retired_runs;
@@ -60,6 +62,8 @@ int slot_ring_open(struct slot *s, struct err *err);
 /* Until empty or, if bounded, the limits of one pass. Returns whether more is waiting. */
 bool slot_drain(struct slot *s, bool bounded);
 int slot_tick_start(struct slot *s, struct err *err);
+/* instance.watch_fd */
+int slot_watch_fd(struct instance *in, int fd, int (*ready)(struct instance *in));
 void slot_tick_run(struct slot *s);
 int host_drain_start(struct host *h);
 void host_drain_update(struct host *h);

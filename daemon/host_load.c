@@ -81,6 +81,8 @@ static int size_ring(struct slot *s, struct err *err)
 	int r;
 
 	s->ring_bytes = ring_round(opt_i64(s->opts, "ring_size"));
+	if (opt_origin(s->opts, "ring_size") == OPT_ORIGIN_DEFAULT && s->plugin->default_ring_bytes)
+		s->ring_bytes = ring_round(s->plugin->default_ring_bytes);
 	if (!events)
 		return err_set(
 			err, -EINVAL,
@@ -102,6 +104,9 @@ static int slot_open(struct slot *s, struct err *err)
 		.interval_ns = (uint64_t)opt_i64(s->opts, "interval"),
 		.enrich = h->o.enrich,
 		.enrich_ctx = h->o.enrich_ctx,
+		.nat = h->o.nat,
+		.watch_fd = slot_watch_fd,
+		.host = s,
 		.publish = h->o.publish,
 		.publish_arg = h->o.ctx,
 		.self_cgroup_id = h->o.self_cgroup_id,
@@ -119,6 +124,8 @@ static int slot_open(struct slot *s, struct err *err)
 	for (unsigned int i = 0; p->tables && p->tables[i]; i++)
 		if (table_is_history(p->tables[i]) && h->o.last_ts)
 			instance_seed_ts(in, i, h->o.last_ts(h->o.ctx, p->tables[i]));
+	if (!p->skel)
+		return 0;
 	in->skel = p->skel->open(&s->skel);
 	if (!in->skel)
 		return err_set(err, errno ? -errno : -EINVAL, "cannot open its BPF object: %s",
@@ -144,7 +151,7 @@ static bool host_attaches(const struct bpf_program *prog)
 
 static int slot_attach(struct slot *s, struct err *err)
 {
-	for (int i = 0; i < s->skel->prog_cnt; i++) {
+	for (int i = 0; s->skel && i < s->skel->prog_cnt; i++) {
 		struct bpf_prog_skeleton *ps = skel_prog(s->skel, i);
 		struct bpf_program *prog = *ps->prog;
 		struct bpf_link *link;
@@ -205,9 +212,11 @@ static void slot_close(struct slot *s)
 	if (s->ring)
 		ring_buffer__free(s->ring);
 	s->ring = NULL;
+	s->watch = sd_event_source_disable_unref(s->watch);
 	if (s->in.skel)
 		s->plugin->skel->destroy(s->in.skel);
 	s->skel = NULL;
+	s->ring_bytes = 0;
 	instance_out_free(&s->in);
 	free(s->in.state);
 	memset(&s->in, 0, sizeof(s->in));
@@ -229,9 +238,9 @@ static int slot_try(struct slot *s, struct hooks_banned *banned, bool *retry, st
 		set_up = true;
 		r = s->plugin->setup(&s->in, err);
 	}
-	if (r == 0)
+	if (r == 0 && s->skel)
 		r = hooks_choose(s->in.obj, banned, left_out, sizeof(left_out), err);
-	if (r == 0) {
+	if (r == 0 && s->skel) {
 		r = bpf_object__load_skeleton(s->skel);
 		if (r < 0) {
 			bad = failed_program(s, false);
@@ -242,7 +251,7 @@ static int slot_try(struct slot *s, struct hooks_banned *banned, bool *retry, st
 		set_up = true;
 		r = s->plugin->start ? s->plugin->start(&s->in, err) : 0;
 	}
-	if (r == 0)
+	if (r == 0 && s->skel)
 		r = slot_ring_open(s, err);
 	if (r == 0) {
 		r = slot_attach(s, err);
@@ -259,6 +268,7 @@ static int slot_try(struct slot *s, struct hooks_banned *banned, bool *retry, st
 	}
 	if (bad && hooks_has_substitute(s->in.obj, bad))
 		*retry = hooks_ban(banned, bpf_program__name(bad));
+	s->watch = sd_event_source_disable_unref(s->watch);
 	if (set_up && s->plugin->stop)
 		s->plugin->stop(&s->in);
 	slot_close(s);
@@ -281,6 +291,7 @@ int slot_load(struct slot *s, struct err *err)
 		return r;
 	r = slot_tick_start(s, err);
 	if (r < 0) {
+		s->watch = sd_event_source_disable_unref(s->watch);
 		if (s->plugin->stop)
 			s->plugin->stop(&s->in);
 		slot_close(s);
@@ -294,7 +305,7 @@ int slot_load(struct slot *s, struct err *err)
 
 static void slot_detach(struct slot *s)
 {
-	for (int i = 0; i < s->skel->prog_cnt; i++) {
+	for (int i = 0; s->skel && i < s->skel->prog_cnt; i++) {
 		struct bpf_prog_skeleton *ps = skel_prog(s->skel, i);
 
 		if (!host_attaches(*ps->prog) || !*ps->link)
@@ -318,6 +329,7 @@ void slot_unload(struct slot *s)
 	s->tick = sd_event_source_disable_unref(s->tick);
 	slot_detach(s);
 	slot_drain(s, false);
+	s->watch = sd_event_source_disable_unref(s->watch);
 	slot_tick_run(s);
 	slot_read_cost(s, false);
 	s->retired_run_ns += s->run_ns;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "base/clock.h"
 #include "daemon/host_internal.h"
@@ -52,6 +53,8 @@ bool slot_drain(struct slot *s, bool bounded)
 	uint64_t most = s->ring_bytes / SAMPLE_MIN;
 	int r;
 
+	if (!s->ring)
+		return false;
 	s->pass = 0;
 	s->pass_end = bounded ? clock_mono_ns() + PASS_NS : 0;
 	do {
@@ -145,6 +148,30 @@ int slot_tick_start(struct slot *s, struct err *err)
 		return err_set(err, r, "cannot set its timer: %s", strerror(-r));
 	sd_event_source_set_description(s->tick, s->plugin->name);
 	return 0;
+}
+
+static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *arg)
+{
+	struct slot *s = arg;
+	int r = s->watch_ready(&s->in);
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	if (r < 0 && log_ratelimit("watch", 3))
+		log_warn_errno(r, "plugin %s: cannot read what it watches", s->plugin->name);
+	return 0; /* an error would end the watch */
+}
+
+int slot_watch_fd(struct instance *in, int fd, int (*ready)(struct instance *in))
+{
+	struct slot *s = in->host;
+	int r;
+
+	s->watch = sd_event_source_disable_unref(s->watch);
+	s->watch_ready = ready;
+	r = sd_event_add_io(s->host->o.loop, &s->watch, fd, EPOLLIN, on_readable, s);
+	return r < 0 ? r : 0;
 }
 
 void slot_tick_run(struct slot *s)
