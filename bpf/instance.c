@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What a running plugin calls to emit rows, and what all plugins have in common. */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -7,13 +8,19 @@
 
 /* Rows a batch: one transaction of the store, one hand-over per sink. */
 #define BATCH_ROWS 512
-/* With this much text a batch goes out early, so that the rows to come always find room in the arena. */
+/* With this much text a batch goes out early, so that the rows to come always find room in the
+ * arena. */
 #define BATCH_TEXT (256 * 1024)
 
 struct instance_out {
 	struct batch *batch;
 	uint64_t last_ts;
 };
+
+const char *const domain_origin_names[] = {"", "dns", "sni", "host", NULL};
+
+static_assert(sizeof(domain_origin_names) / sizeof(domain_origin_names[0]) == DOMAIN_X_MAX + 1,
+	      "a name for each");
 
 const struct opt plugin_common_options[] = {
 	{.key = "interval",

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "base/clock.h"
+#include "daemon/names.h"
 
 #define LOG_MODULE "enrich"
 #include "base/log.h"
@@ -50,6 +51,7 @@ struct user_entry {
 
 struct enrich {
 	int cgroup_root; /* of cgroup2, or -1 */
+	struct names *names;
 	struct cgroup_entry cgroups[CGROUP_SETS][WAYS];
 	struct process_entry processes[PROCESS_SETS][WAYS];
 	struct user_entry users[USER_SETS][WAYS];
@@ -74,6 +76,10 @@ int enrich_new(struct enrich **ret)
 
 	if (!e)
 		return -ENOMEM;
+	if (names_new(&e->names, NAMES_MAX) < 0) {
+		free(e);
+		return -ENOMEM;
+	}
 	e->cgroup_root = -1;
 	for (size_t i = 0; i < ARRAY_SIZE(roots) && e->cgroup_root < 0; i++) {
 		/* Only cgroup2 has this file in its root. */
@@ -90,6 +96,7 @@ void enrich_free(struct enrich *e)
 	if (!e)
 		return;
 	closep(&e->cgroup_root);
+	names_free(e->names);
 	free(e);
 }
 
@@ -318,8 +325,28 @@ static const char *user_name(void *ctx, uint32_t pid, uint32_t uid)
 	return victim->name;
 }
 
+static void domain_learn(void *ctx, uint32_t netns, const struct ip_addr *ip, const char *name,
+			 enum domain_origin origin, uint64_t ttl_ns)
+{
+	names_learn(((struct enrich *)ctx)->names, netns, ip, name, origin, ttl_ns,
+		    clock_boot_ns());
+}
+
+static const char *domain(void *ctx, uint32_t netns, const struct ip_addr *ip,
+			  enum domain_origin *origin)
+{
+	return names_find(((struct enrich *)ctx)->names, netns, ip, origin, clock_boot_ns());
+}
+
+struct names *enrich_names(struct enrich *e)
+{
+	return e->names;
+}
+
 const struct enrich_ops enrich_ops = {
 	.container_id = container_id,
 	.process_name = process_name,
 	.user_name = user_name,
+	.domain_learn = domain_learn,
+	.domain = domain,
 };

@@ -12,6 +12,10 @@ void enrich_free(struct enrich *e);
 /* ctx is the struct enrich. */
 extern const struct enrich_ops enrich_ops;
 
+struct names;
+/* The names that plugins have learned; belongs to e. */
+struct names *enrich_names(struct enrich *e);
+
 /*
  * enrich_text.c: pure functions over untrusted bytes.
  * The container's id in a cgroup path: 64 hex digits anywhere, or 12 behind a runtime's name; ""

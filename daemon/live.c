@@ -4,9 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "daemon/bus.h"
 #include "daemon/daemon.h"
+#include "daemon/enrich.h"
 #include "daemon/host.h"
+#include "daemon/names.h"
 #include "daemon/probe.h"
 #include "daemon/selftables.h"
 #include "governor/cgroup.h"
@@ -199,6 +202,41 @@ static int live_segments(struct daemon *d, struct batch *b)
 	return 0;
 }
 
+static int on_name(void *arg, const struct name_view *v)
+{
+	struct batch *b = arg;
+	struct names_row *row = batch_add(b);
+
+	if (!row)
+		return -ENOBUFS;
+	row->netns = v->netns;
+	row->ip = v->ip;
+	row->name = text(b, v->name);
+	row->origin = v->origin;
+	row->learned_at = clock_boot_to_real(v->learned_ns);
+	row->expires_at = clock_boot_to_real(v->expires_ns);
+	row->hits = v->hits;
+	if (row->name.len)
+		return 0;
+	batch_drop_last(b);
+	return -ENOBUFS;
+}
+
+static int live_names(struct daemon *d, struct batch *b)
+{
+	return names_each(enrich_names(d->enrich), clock_boot_ns(), on_name, b);
+}
+
+static int live_names_stats(struct daemon *d, struct batch *b)
+{
+	struct names_stats *row = batch_add(b);
+
+	if (!row)
+		return -ENOBUFS;
+	names_get_stats(enrich_names(d->enrich), row);
+	return 0;
+}
+
 int selftables_snapshot(struct selftables *t, const struct table *table, struct batch *batch)
 {
 	static const struct {
@@ -208,6 +246,7 @@ int selftables_snapshot(struct selftables *t, const struct table *table, struct 
 		{&plugins_table, live_plugins},	  {&plugin_cost_table, live_plugin_cost},
 		{&sinks_table, live_sinks},	  {&governor_table, live_governor},
 		{&segments_table, live_segments}, {&capabilities_table, live_capabilities},
+		{&names_table, live_names},	  {&names_stats_table, live_names_stats},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(live); i++)

@@ -8,7 +8,9 @@
 #include "base/clock.h"
 #include "daemon/bus.h"
 #include "daemon/daemon.h"
+#include "daemon/enrich.h"
 #include "daemon/host.h"
+#include "daemon/names.h"
 #include "daemon/selftables.h"
 #include "governor/governor.h"
 #include "store/store.h"
@@ -230,6 +232,7 @@ void selftables_second(struct selftables *t)
 	atomic_store(&t->d->bpf_run_ns, run_ns);
 	atomic_store(&t->d->bpf_map_bytes, map_bytes);
 	sink_losses(t);
+	names_second(enrich_names(t->d->enrich), clock_boot_ns());
 	if (t->lost) {
 		on_loss(t, daemon_events_table.name, "", "no_memory", t->lost);
 		t->lost = 0;

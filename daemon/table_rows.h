@@ -39,6 +39,14 @@ struct capabilities_row {
 	uint8_t available;
 };
 
+struct names_row {
+	struct ip_addr ip;
+	struct str name;
+	uint64_t learned_at, expires_at, hits;
+	uint32_t netns;
+	uint8_t origin;
+};
+
 struct segments_row {
 	struct str path;
 	uint64_t number, ts_min, ts_max, rows, bytes;

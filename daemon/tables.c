@@ -2,6 +2,8 @@
 /* Field tables of what Ringside says about itself. */
 #include "daemon/tables.h"
 
+#include "bpf/plugin.h"
+#include "daemon/names.h"
 #include "daemon/table_rows.h"
 
 #define TAG(st, m, r, t, h, ...) FIELD(st, m, r, t, TAG, "", h, ##__VA_ARGS__)
@@ -95,6 +97,33 @@ static const struct field segments_fields[] = {
 	TAG(segments_row, path, STR, TEXT, "the SQLite file"),
 };
 
+static const struct field names_fields[] = {
+	TAG(names_row, netns, U32, INT64, "inode of the network namespace in which it holds",
+	    .null = NULL_ZERO),
+	TAG(names_row, ip, IP, IP, "address"),
+	TAG(names_row, name, STR, TEXT, "name that led to it last"),
+	TAG(names_row, origin, ENUM, TEXT, "how it is known: dns, sni or host",
+	    .names = domain_origin_names),
+	FIELD(names_row, learned_at, U64, TIME, GAUGE, "ns", "when it was learned or renewed"),
+	FIELD(names_row, expires_at, U64, TIME, GAUGE, "ns", "until when it holds; use extends it"),
+	FIELD(names_row, hits, U64, INT64, COUNTER, "{lookup}", "rows that it was put into"),
+};
+
+#define NAMES_STAT(m, h) FIELD(names_stats, m, U64, INT64, COUNTER, "{name}", h)
+
+static const struct field names_stats_fields[] = {
+	FIELD(names_stats, entries, U64, INT64, GAUGE, "{name}", "addresses with a name now"),
+	NAMES_STAT(learned, "new ones"),
+	NAMES_STAT(renewed, "learned again"),
+	NAMES_STAT(replaced, "by another name for the same address"),
+	NAMES_STAT(evicted, "dropped because the table was full"),
+	NAMES_STAT(expired, "dropped because their time was over"),
+	NAMES_STAT(refused, "too long, empty or for no address"),
+	NAMES_STAT(no_memory, "lost because there was no memory"),
+	NAMES_STAT(hits, "lookups that found one"),
+	NAMES_STAT(misses, "lookups that found none"),
+};
+
 static const struct field loss_fields[] = {
 	FIELD(loss_row, ts, U64, TIME, TAG, "ns", "end of the second in which it was lost"),
 	TAG(loss_row, table_name, STR, TEXT, "whose rows are missing", .dict = true),
@@ -145,6 +174,11 @@ const struct table capabilities_table =
 	      capabilities_fields);
 const struct table segments_table =
 	TABLE(segments_row, LIVE, "segments", "files of the ring", segments_fields);
+const struct table names_table = TABLE(
+	names_row, LIVE, "names", "names that led to addresses, as flows get them", names_fields);
+const struct table names_stats_table =
+	TABLE(names_stats, LIVE, "names_stats", "what became of the names that were learned",
+	      names_stats_fields);
 const struct table loss_table = TABLE(
 	loss_row, AUDIT, "loss", "events and rows that are missing in other tables", loss_fields);
 const struct table governor_decisions_table =
@@ -155,9 +189,7 @@ const struct table daemon_events_table =
 	      "what happened to the daemon and who asked for it", daemon_events_fields);
 
 const struct table *const self_tables[] = {
-	&plugins_table,	      &plugin_cost_table,
-	&sinks_table,	      &governor_table,
-	&capabilities_table,  &segments_table,
-	&loss_table,	      &governor_decisions_table,
-	&daemon_events_table, NULL,
+	&plugins_table,	     &plugin_cost_table,	&sinks_table,	      &governor_table,
+	&capabilities_table, &segments_table,		&names_table,	      &names_stats_table,
+	&loss_table,	     &governor_decisions_table, &daemon_events_table, NULL,
 };

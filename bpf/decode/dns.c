@@ -10,10 +10,10 @@
 #include "bpf/batch.h"
 #include "bpf/decode/reader.h"
 
-#define HEADER 12u
+#define HEADER	    12u
 #define NAME_OCTETS 255u
 /* Chains of CNAMEs that resolvers follow are shorter than that (BIND: 16). */
-#define CHAIN_MAX 16
+#define CHAIN_MAX     16
 
 #define SVCB_IPV4HINT 4
 #define SVCB_IPV6HINT 6
@@ -67,10 +67,11 @@ static size_t put_octets(char *dst, const uint8_t *s, size_t len, bool label)
 }
 
 /*
- * The name at *pos as text, NUL-terminated; *pos moves behind it. A pointer must lead before all that was read of the name so far:
- * so there are no loops and no more jumps than octets.
+ * The name at *pos as text, NUL-terminated; *pos moves behind it. A pointer must lead before all
+ * that was read of the name so far: so there are no loops and no more jumps than octets.
  */
-static int read_name(const struct reader *r, size_t *pos, char dst[static DNS_NAME_MAX], size_t *ret_len)
+static int read_name(const struct reader *r, size_t *pos, char dst[static DNS_NAME_MAX],
+		     size_t *ret_len)
 {
 	size_t p = *pos, lowest = *pos, n = 0, octets = 1;
 	bool jumped = false;
@@ -166,7 +167,8 @@ static int chain_find(const struct dns_message *m, const struct chain *c, uint16
 	return -1;
 }
 
-static struct dns_record *add_record(struct dns_message *m, uint16_t type, uint16_t owner, uint32_t ttl, bool chained)
+static struct dns_record *add_record(struct dns_message *m, uint16_t type, uint16_t owner,
+				     uint32_t ttl, bool chained)
 {
 	struct dns_record *rec;
 
@@ -175,11 +177,16 @@ static struct dns_record *add_record(struct dns_message *m, uint16_t type, uint1
 		return NULL;
 	}
 	rec = &m->records[m->nrecords++];
-	*rec = (struct dns_record){.type = type, .owner = owner, .data = (uint16_t)m->qname_len, .ttl = ttl, .chained = chained};
+	*rec = (struct dns_record){.type = type,
+				   .owner = owner,
+				   .data = (uint16_t)m->qname_len,
+				   .ttl = ttl,
+				   .chained = chained};
 	return rec;
 }
 
-static void set_address(struct dns_message *m, struct dns_record *rec, uint8_t family, const uint8_t *addr)
+static void set_address(struct dns_message *m, struct dns_record *rec, uint8_t family,
+			const uint8_t *addr)
 {
 	char text[46];
 
@@ -190,7 +197,8 @@ static void set_address(struct dns_message *m, struct dns_record *rec, uint8_t f
 }
 
 /* Names in the data may point anywhere before: data is the whole message up to the record's end. */
-static void name_data(const struct reader *data, struct dns_message *m, struct dns_record *rec, const char *before)
+static void name_data(const struct reader *data, struct dns_message *m, struct dns_record *rec,
+		      const char *before)
 {
 	char text[64 + DNS_NAME_MAX];
 	size_t n = strlen(before), pos = data->pos, len;
@@ -205,7 +213,8 @@ static void txt_data(struct reader *data, struct dns_message *m, struct dns_reco
 	char text[4 * 255 + 1];
 	size_t n = 0;
 
-	/* Several strings are one text to those who use them (SPF, DKIM); kept as far as one string may reach. */
+	/* Several strings are one text to those who use them (SPF, DKIM); kept as far as one string
+	 * may reach. */
 	while (reader_left(data) > 0) {
 		size_t len = reader_u8(data);
 
@@ -240,8 +249,12 @@ static void svcb_data(struct reader *data, struct dns_message *m, struct dns_rec
 
 		if (size > reader_left(data))
 			return;
-		for (size_t i = 0; (key == SVCB_IPV4HINT || key == SVCB_IPV6HINT) && i + step <= size; i += step) {
-			struct dns_record *hint = add_record(m, step == 4 ? DNS_TYPE_A : DNS_TYPE_AAAA, of.owner, of.ttl, of.chained);
+		for (size_t i = 0;
+		     (key == SVCB_IPV4HINT || key == SVCB_IPV6HINT) && i + step <= size;
+		     i += step) {
+			struct dns_record *hint =
+				add_record(m, step == 4 ? DNS_TYPE_A : DNS_TYPE_AAAA, of.owner,
+					   of.ttl, of.chained);
 
 			if (!hint)
 				break;
@@ -299,8 +312,8 @@ static void read_data(struct reader *data, struct dns_message *m, struct dns_rec
 	}
 }
 
-static void read_answer(const struct reader *r, struct dns_message *m, struct chain *chain, const char *name, size_t name_len,
-			uint16_t type, uint32_t ttl, size_t size)
+static void read_answer(const struct reader *r, struct dns_message *m, struct chain *chain,
+			const char *name, size_t name_len, uint16_t type, uint32_t ttl, size_t size)
 {
 	struct reader data = {.data = r->data, .len = r->pos + size, .pos = r->pos};
 	uint16_t owner = keep(m, name, name_len);
@@ -315,7 +328,8 @@ static void read_answer(const struct reader *r, struct dns_message *m, struct ch
 	if (!rec)
 		return;
 	read_data(&data, m, rec);
-	if (type == DNS_TYPE_CNAME && link >= 0 && chain->n < CHAIN_MAX && rec->data != m->qname_len) {
+	if (type == DNS_TYPE_CNAME && link >= 0 && chain->n < CHAIN_MAX &&
+	    rec->data != m->qname_len) {
 		chain->name[chain->n] = rec->data;
 		chain->ttl[chain->n++] = ttl;
 	}
@@ -390,9 +404,11 @@ char *dns_type_text(char dst[static 12], uint16_t type)
 		uint16_t type;
 		const char *name;
 	} names[] = {
-		{1, "A"},     {28, "AAAA"}, {5, "CNAME"}, {12, "PTR"},	 {65, "HTTPS"}, {33, "SRV"},   {16, "TXT"}, {15, "MX"},
-		{2, "NS"},    {6, "SOA"},   {64, "SVCB"}, {39, "DNAME"}, {255, "ANY"},	{43, "DS"},    {48, "DNSKEY"}, {35, "NAPTR"},
-		{52, "TLSA"}, {257, "CAA"}, {252, "AXFR"}, {251, "IXFR"}, {44, "SSHFP"}, {46, "RRSIG"}, {47, "NSEC"},
+		{1, "A"},      {28, "AAAA"},  {5, "CNAME"}, {12, "PTR"},   {65, "HTTPS"},
+		{33, "SRV"},   {16, "TXT"},   {15, "MX"},   {2, "NS"},	   {6, "SOA"},
+		{64, "SVCB"},  {39, "DNAME"}, {255, "ANY"}, {43, "DS"},	   {48, "DNSKEY"},
+		{35, "NAPTR"}, {52, "TLSA"},  {257, "CAA"}, {252, "AXFR"}, {251, "IXFR"},
+		{44, "SSHFP"}, {46, "RRSIG"}, {47, "NSEC"},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

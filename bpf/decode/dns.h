@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* DNS messages (RFC 1035, 6891, 9460) out of hostile bytes: pure, bounded, without memory of its own. */
+/* DNS messages (RFC 1035, 6891, 9460) out of hostile bytes: pure, bounded, without memory of its
+ * own. */
 #pragma once
 
 #include <stdbool.h>
@@ -33,11 +34,12 @@ enum dns_type {
 /* One of the answer section, class IN only. */
 struct dns_record {
 	uint16_t type;
-	uint16_t owner, data; /* offsets into text; data: presentation form, "" for types that we don't read and without room */
-	uint32_t ttl;         /* seconds; the least along the CNAMEs that lead here */
-	bool chained;         /* the owner is the name that was asked, or was reached from it by CNAMEs */
-	bool hint;            /* an address in an HTTPS or SVCB record */
-	struct ip_addr addr;  /* A, AAAA and hints; else family 0 */
+	uint16_t owner, data; /* offsets into text; data: presentation form, "" for types that we
+				 don't read and without room */
+	uint32_t ttl;	      /* seconds; the least along the CNAMEs that lead here */
+	bool chained; /* the owner is the name that was asked, or was reached from it by CNAMEs */
+	bool hint;    /* an address in an HTTPS or SVCB record */
+	struct ip_addr addr; /* A, AAAA and hints; else family 0 */
 };
 
 struct dns_message {
@@ -46,7 +48,7 @@ struct dns_message {
 	bool edns;
 	bool cut; /* it ends, or makes no sense, before its counts say: what came before stands */
 	uint8_t opcode;
-	uint16_t rcode; /* with the upper bits from EDNS */
+	uint16_t rcode;	   /* with the upper bits from EDNS */
 	uint16_t udp_size; /* what EDNS offers; 512 without */
 	uint16_t questions;
 	uint16_t qtype, qclass; /* of the first question; 0 without */
@@ -55,15 +57,17 @@ struct dns_message {
 	uint32_t qname_len;
 	uint32_t text_len;
 	/*
-	 * NUL-terminated texts. It begins with the first question's name: lower-case, without the last dot ("." is the root), with
-	 * RFC 1035's \. \\ \ddd; UTF-8 stays, as multicast DNS has it. "" without a question.
+	 * NUL-terminated texts. It begins with the first question's name: lower-case, without the
+	 * last dot ("." is the root), with RFC 1035's \. \\ \ddd; UTF-8 stays, as multicast DNS has
+	 * it. "" without a question.
 	 */
 	char text[DNS_TEXT_MAX];
 };
 
 /*
- * 0, or -EINVAL: not DNS, or the question makes no sense. len may be less than the message had (cut). Never reads outside data;
- * time is linear in len. What lies behind nrecords and text_len isn't set.
+ * 0, or -EINVAL: not DNS, or the question makes no sense. len may be less than the message had
+ * (cut). Never reads outside data; time is linear in len. What lies behind nrecords and text_len
+ * isn't set.
  */
 int dns_parse(const void *data, size_t len, struct dns_message *ret);
 

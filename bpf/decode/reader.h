@@ -52,7 +52,8 @@ static inline uint32_t reader_u32(struct reader *r)
 /* The next len octets as a reader of their own, len cut to what is there. */
 static inline struct reader reader_part(struct reader *r, size_t len)
 {
-	struct reader part = {.data = r->data + r->pos, .len = len < reader_left(r) ? len : reader_left(r)};
+	struct reader part = {.data = r->data + r->pos,
+			      .len = len < reader_left(r) ? len : reader_left(r)};
 
 	r->pos += part.len;
 	return part;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* ClientHello: records taken apart, then the message; server name, protocols and versions of its extensions. */
+/* ClientHello: records taken apart, then the message; server name, protocols and versions of its
+ * extensions. */
 #include "bpf/decode/tls_hello.h"
 
 #include <ctype.h>
@@ -9,26 +10,28 @@
 
 #include "bpf/decode/reader.h"
 
-#define RECORD_HEADER 5u
-#define RECORD_HANDSHAKE 22
-#define RECORD_MAX (1u << 14)
-#define MESSAGE_HEADER 4u
-#define MESSAGE_CLIENT_HELLO 1
+#define RECORD_HEADER	       5u
+#define RECORD_HANDSHAKE       22
+#define RECORD_MAX	       (1u << 14)
+#define MESSAGE_HEADER	       4u
+#define MESSAGE_CLIENT_HELLO   1
 
-#define EXT_SERVER_NAME 0
-#define EXT_ALPN 16
+#define EXT_SERVER_NAME	       0
+#define EXT_ALPN	       16
 #define EXT_SUPPORTED_VERSIONS 43
-#define EXT_ECH 0xfe0d /* RFC 9849 */
+#define EXT_ECH		       0xfe0d /* RFC 9849 */
 
 bool tls_hello_begins(const void *data, size_t len)
 {
 	const uint8_t *d = data;
 
-	return (len < 1 || d[0] == RECORD_HANDSHAKE) && (len < 2 || d[1] == 3) && (len < 3 || d[2] <= 4) &&
-	       (len < 5 || (d[3] << 8 | d[4]) >= 1) && (len < 6 || d[5] == MESSAGE_CLIENT_HELLO);
+	return (len < 1 || d[0] == RECORD_HANDSHAKE) && (len < 2 || d[1] == 3) &&
+	       (len < 3 || d[2] <= 4) && (len < 5 || (d[3] << 8 | d[4]) >= 1) &&
+	       (len < 6 || d[5] == MESSAGE_CLIENT_HELLO);
 }
 
-/* The handshake octets of the records, put together in dst. Returns how many; -EINVAL: something else than handshake in between. */
+/* The handshake octets of the records, put together in dst. Returns how many; -EINVAL: something
+ * else than handshake in between. */
 static int join_records(const uint8_t *data, size_t len, uint8_t dst[static TLS_HELLO_MAX])
 {
 	struct reader r = {.data = data, .len = len};
@@ -83,7 +86,8 @@ static void alpn(struct reader ext, struct tls_hello *ret)
 		bool plain = name.len > 0;
 
 		for (size_t i = 0; i < name.len; i++)
-			plain = plain && name.data[i] > ' ' && name.data[i] < 0x7f && name.data[i] != ',';
+			plain = plain && name.data[i] > ' ' && name.data[i] < 0x7f &&
+				name.data[i] != ',';
 		if (!plain || n + 1 + name.len >= sizeof(ret->alpn))
 			continue; /* GREASE (RFC 8701), or no room */
 		if (n)
@@ -148,7 +152,8 @@ static void read_hello(struct reader *r, struct tls_hello *ret)
 		return;
 	ret->version = reader_u16(r);
 	r->pos += 32; /* random */
-	if (!skip(r, 1) || !skip(r, 2) || !skip(r, 1) || reader_left(r) < 2) /* session, ciphers, compression */
+	if (!skip(r, 1) || !skip(r, 2) || !skip(r, 1) ||
+	    reader_left(r) < 2) /* session, ciphers, compression */
 		return;
 	exts = reader_part(r, reader_u16(r));
 	while (reader_left(&exts) >= 4) {

@@ -16,8 +16,8 @@ static const char *const state_names[] = {
 	"FIN_WAIT2", "TIME_WAIT",   "CLOSE",	    "CLOSE_WAIT",     "LAST_ACK",
 	"LISTEN",    "CLOSING",	    "NEW_SYN_RECV", "BOUND_INACTIVE", "UNCONN",
 	NULL};
-static const char *const owner_names[] = {"none",    "listener", "fd",	   "closer", "bind",
-					  "connect", "sender",	 "reader", NULL};
+static const char *const owner_names[] = {"none", "listener", "fd",     "creator", "closer",
+					  "bind", "connect",  "sender", "reader",  NULL};
 
 #define STATE_UNCONN 14
 
@@ -51,6 +51,7 @@ struct flow_row {
 	uint32_t retransmits;
 	uint32_t rtt, rtt_var;
 	uint32_t tcp_established, tcp_closed, connect_failures;
+	uint8_t dst_domain_origin;
 };
 
 struct connection_row {
@@ -63,6 +64,7 @@ struct connection_row {
 	uint64_t inode;
 	uint8_t owner_confidence;
 	uint64_t opened_at;
+	uint8_t dst_domain_origin;
 };
 
 /* FIELD() of a member of the embedded struct ends. */
@@ -86,7 +88,8 @@ struct connection_row {
 		    .null = NULL_ZERO),                                                            \
 		END(st, family, ENUM, TEXT, "IPv4 or IPv6; v4-mapped addresses are IPv4",          \
 		    .names = family_names, .dict = true),                                          \
-		END(st, transport, ENUM, TEXT, "tcp or udp", .names = transport_names,             \
+		END(st, transport, ENUM, TEXT, "tcp, udp, icmp, icmp6, raw or sctp",               \
+		    .names = transport_names,                                                      \
 		    .dict = true),                                                                 \
 		END(st, direction, ENUM, TEXT,                                                     \
 		    "incoming: accepted, or the local port was bound explicitly (UDP); else "      \
@@ -124,6 +127,12 @@ struct connection_row {
 		FIELD(st, rtt_var, U32, INT64, GAUGE, "us",                                      \
 		      "mean deviation of the round-trip time", .null = NULL_ZERO)
 
+/* The last column, so that the order of the others stays. */
+#define DOMAIN_ORIGIN(st)                                                                \
+	FIELD(st, dst_domain_origin, ENUM, TEXT, TAG, "",                                \
+	      "how dst_domain is known: dns, sni or host", .names = domain_origin_names, \
+	      .null = NULL_ZERO, .dict = true)
+
 static const struct field flow_fields[] = {
 	FIELD(flow_row, ts, U64, TIME, TAG, "ns", "end of the interval"),
 	ENDS(flow_row),
@@ -133,6 +142,7 @@ static const struct field flow_fields[] = {
 	FIELD(flow_row, tcp_closed, U32, INT64, DELTA, "{connection}", "connections that ended"),
 	FIELD(flow_row, connect_failures, U32, INT64, DELTA, "{connection}",
 	      "connects that were refused, timed out or were given up"),
+	DOMAIN_ORIGIN(flow_row),
 };
 
 static const struct field connection_fields[] = {
@@ -144,11 +154,12 @@ static const struct field connection_fields[] = {
 	      "of the socket, as in /proc/PID/fd; NULL: no process has it open", .null = NULL_ZERO),
 	FIELD(connection_row, owner_confidence, ENUM, TEXT, TAG, "",
 	      "how the process is known: none, listener, fd (open when the plugin started), "
-	      "closer, bind, connect, sender, reader",
+	      "creator, closer, bind, connect, sender, reader",
 	      .names = owner_names),
 	FIELD(connection_row, opened_at, U64, TIME, TAG, "ns",
 	      "when it was connected, accepted or first seen; NULL: before the plugin started",
 	      .null = NULL_ZERO),
+	DOMAIN_ORIGIN(connection_row),
 };
 
 const struct table netflow_table =
@@ -169,7 +180,7 @@ static void put_ends(struct instance *in, struct ends *e, const struct flow_key 
 	e->cgroup_id = k->cgroup_id;
 	e->netns = k->netns;
 	e->family = k->family == 4 ? 1 : 2;
-	e->transport = k->transport == IPPROTO_TCP ? 1 : 2;
+	e->transport = transport_index(k->transport);
 	e->direction = k->dir;
 	ip_addr_set(&e->src_ip, k->src, k->family);
 	e->src_port = k->sport;
@@ -184,10 +195,22 @@ static const char *container_of_cgroup(struct instance *in, uint64_t cgroup_id)
 	return cgroup_id && in->enrich ? in->enrich->container_id(in->enrich_ctx, cgroup_id) : "";
 }
 
+/* The name of the remote end, or "". */
+static const char *domain_of(struct instance *in, const struct ends *e, uint8_t *origin)
+{
+	enum domain_origin known = DOMAIN_NONE;
+	const char *name = "";
+
+	if (in->enrich && e->dst_ip.family)
+		name = in->enrich->domain(in->enrich_ctx, e->netns, &e->dst_ip, &known);
+	*origin = (uint8_t)known;
+	return name;
+}
+
 static void put_flow(struct instance *in, const struct flow *f, uint64_t ts)
 {
 	struct flow_row *row = instance_row(in, NETFLOW_TABLE_FLOWS);
-	const char *container;
+	const char *container, *domain;
 
 	if (!row)
 		return; /* counted */
@@ -195,6 +218,8 @@ static void put_flow(struct instance *in, const struct flow *f, uint64_t ts)
 	put_ends(in, &row->e, &f->key);
 	container = container_of_cgroup(in, f->key.cgroup_id);
 	row->e.container_id = instance_str(in, NETFLOW_TABLE_FLOWS, container, strlen(container));
+	domain = domain_of(in, &row->e, &row->dst_domain_origin);
+	row->e.dst_domain = instance_str(in, NETFLOW_TABLE_FLOWS, domain, strlen(domain));
 	row->bytes_read = f->rx;
 	row->bytes_written = f->tx;
 	row->packets_read = f->packets_in;
@@ -222,9 +247,12 @@ int netflow_show(struct instance *in, const struct netflow_sock *s, struct batch
 {
 	const struct netflow_conn *c = &s->conn;
 	struct connection_row *row = batch_add(batch);
-	bool tcp = c->transport == IPPROTO_TCP, peer = c->dport != 0;
+	bool ports = c->transport != IPPROTO_ICMP && c->transport != IPPROTO_ICMPV6 &&
+		     c->transport != IPPROTO_RAW;
+	bool tcp = c->transport == IPPROTO_TCP;
+	bool peer = ports ? c->dport != 0 : (c->dst[0] | c->dst[1] | c->dst[2] | c->dst[3]) != 0;
 	struct flow_key key;
-	const char *container;
+	const char *container, *domain;
 	bool lost;
 
 	if (!row)
@@ -240,6 +268,9 @@ int netflow_show(struct instance *in, const struct netflow_sock *s, struct batch
 	container = container_of_cgroup(in, c->cgroup_id);
 	row->e.container_id = batch_str(batch, container, strlen(container));
 	lost = *container && !row->e.container_id.len;
+	domain = domain_of(in, &row->e, &row->dst_domain_origin);
+	row->e.dst_domain = batch_str(batch, domain, strlen(domain));
+	lost |= *domain && !row->e.dst_domain.len;
 	row->bytes_read = c->rx;
 	row->bytes_written = c->tx;
 	row->packets_read = c->segs_in;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The DNS decoder against recorded messages, hand-made odd ones and every way to cut or bend them. */
+/* The DNS decoder against recorded messages, hand-made odd ones and every way to cut or bend them.
+ */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,9 +20,11 @@ static struct dns_message m;
 #define PARSE(s) dns_parse((s), sizeof(s) - 1, &m)
 
 /* www.Example.ORG A?, EDNS 1232 with a cookie, as dig sends it. */
-#define QUERY                                                                                                         \
-	"\x2a\x9b\x01\x20\x00\x01\x00\x00\x00\x00\x00\x01\x03www\x07" "Example\x03ORG\x00\x00\x01\x00\x01"             \
-	"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x0c\x00\x0a\x00\x08\x01\x02\x03\x04\x05\x06\x07\x08"
+#define QUERY                                                                                      \
+	"\x2a\x9b\x01\x20\x00\x01\x00\x00\x00\x00\x00\x01\x03www\x07"                              \
+	"Example\x03ORG\x00\x00\x01\x00\x01"                                                       \
+	"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x0c\x00\x0a\x00\x08\x01\x02\x03\x04\x05\x06\x07" \
+	"\x08"
 
 static void query(void **state)
 {
@@ -39,14 +42,20 @@ static void query(void **state)
 	assert_false(m.cut);
 }
 
-/* www.example.org CNAME a.cdn.net (300) CNAME b.cdn.net (60); b.cdn.net A 192.0.2.1, A 192.0.2.2 (3600); a stranger's A. */
-#define ANSWER                                                                                                        \
-	"\x2a\x9b\x81\x80\x00\x01\x00\x05\x00\x00\x00\x00\x03www\x07" "example\x03org\x00\x00\x01\x00\x01"             \
-	"\xc0\x0c\x00\x05\x00\x01\x00\x00\x01\x2c\x00\x0b\x01" "a\x03" "cdn\x03net\x00"                                \
-	"\xc0\x2d\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x04\x01" "b\xc0\x2f"                                             \
-	"\xc0\x44\x00\x01\x00\x01\x00\x00\x0e\x10\x00\x04\xc0\x00\x02\x01"                                             \
-	"\xc0\x44\x00\x01\x00\x01\x00\x00\x0e\x10\x00\x04\xc0\x00\x02\x02"                                             \
-	"\x04" "evil\x00\x00\x01\x00\x01\x00\x00\x0e\x10\x00\x04\xcb\x00\x71\x07"
+/* www.example.org CNAME a.cdn.net (300) CNAME b.cdn.net (60); b.cdn.net A 192.0.2.1, A 192.0.2.2
+ * (3600); a stranger's A. */
+#define ANSWER                                                             \
+	"\x2a\x9b\x81\x80\x00\x01\x00\x05\x00\x00\x00\x00\x03www\x07"      \
+	"example\x03org\x00\x00\x01\x00\x01"                               \
+	"\xc0\x0c\x00\x05\x00\x01\x00\x00\x01\x2c\x00\x0b\x01"             \
+	"a\x03"                                                            \
+	"cdn\x03net\x00"                                                   \
+	"\xc0\x2d\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x04\x01"             \
+	"b\xc0\x2f"                                                        \
+	"\xc0\x44\x00\x01\x00\x01\x00\x00\x0e\x10\x00\x04\xc0\x00\x02\x01" \
+	"\xc0\x44\x00\x01\x00\x01\x00\x00\x0e\x10\x00\x04\xc0\x00\x02\x02" \
+	"\x04"                                                             \
+	"evil\x00\x00\x01\x00\x01\x00\x00\x0e\x10\x00\x04\xcb\x00\x71\x07"
 
 static void cname_chain(void **state)
 {
@@ -75,24 +84,48 @@ static void cname_chain(void **state)
 }
 
 #define HEAD(flags, an) "\x00\x01" flags "\x00\x01\x00" an "\x00\x00\x00\x00"
-#define Q(type) "\x01q\x00\x00" type "\x00\x01"
-#define RR(type, len) "\xc0\x0c\x00" type "\x00\x01\x00\x00\x00\x05\x00" len
+#define Q(type)		"\x01q\x00\x00" type "\x00\x01"
+#define RR(type, len)	"\xc0\x0c\x00" type "\x00\x01\x00\x00\x00\x05\x00" len
 
 static void types(void **state)
 {
 	char text[512];
 
 	(void)state;
-	assert_int_equal(PARSE(HEAD("\x81\x80", "\x07") Q("\xff") RR("\x0f", "\x09") "\x00\x0a\x04mail\xc0\x0c"
-			 RR("\x21", "\x08") "\x00\x01\x00\x02\x14\x66\xc0\x0c"
-			 RR("\x10", "\x0d") "\x05v=1\x01\\\x06plain\xff"
-			 RR("\x1c", "\x10") "\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"
-			 RR("\x0c", "\x02") "\xc0\x0c"
-			 RR("\x41", "\x16") "\x00\x01\x00\x00\x01\x00\x03\x02h2\x00\x04\x00\x08\xc0\x00\x02\x05\xc0\x00\x02\x06"
-			 RR("\x63", "\x03") "abc"), 0);
+	assert_int_equal(
+		PARSE(HEAD("\x81\x80", "\x07") Q("\xff")
+			      RR("\x0f", "\x09") "\x00\x0a\x04mail\xc0\x0c" RR("\x21", "\x08") "\x00\x01\x00\x02\x14\x66\xc0\x0c" RR("\x10", "\x0d") "\x05v=1\x01\\\x06plain\xff" RR(
+				      "\x1c",
+				      "\x10") "\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+					      "\x00\x00\x01" RR("\x0c",
+								"\x02") "\xc0\x0c" RR("\x41",
+										      "\x16") "\x00"
+											      "\x01"
+											      "\x00"
+											      "\x00"
+											      "\x01"
+											      "\x00"
+											      "\x03"
+											      "\x02"
+											      "h2"
+											      "\x00"
+											      "\x04"
+											      "\x00"
+											      "\x08"
+											      "\xc0"
+											      "\x00"
+											      "\x02"
+											      "\x05"
+											      "\xc0"
+											      "\x00"
+											      "\x02"
+											      "\x06" RR("\x63",
+													"\x03") "abc"),
+		0);
 	assert_false(m.cut);
 	dns_answers_text(&m, DNS_ANSWERS_ALL, text, sizeof(text));
-	assert_string_equal(text, "10 mail.q,1 2 5222 q,v=1\\001\\\\plain\\255,2001:db8::1,q,1 .,192.0.2.5,192.0.2.6");
+	assert_string_equal(text, "10 mail.q,1 2 5222 q,v=1\\001\\\\plain\\255,2001:db8::1,q,1 "
+				  ".,192.0.2.5,192.0.2.6");
 	assert_int_equal(m.nrecords, 9);
 	assert_true(m.records[6].hint && m.records[7].hint && m.records[6].chained);
 	dns_answers_text(&m, DNS_ANSWERS_ADDRESSES, text, sizeof(text));
@@ -109,10 +142,14 @@ static void rcodes(void **state)
 	assert_int_equal(PARSE(HEAD("\x87\x80", "\x00") Q("\x01")), 0);
 	assert_true(m.truncated && m.authoritative);
 	/* BADVERS: 16 is 0 in the header and 1 in the OPT record. */
-	assert_int_equal(PARSE("\x00\x01\x81\x80\x00\x01\x00\x00\x00\x00\x00\x01" Q("\x01") "\x00\x00\x29\x02\x00\x01\x00\x00\x00\x00\x00"), 0);
+	assert_int_equal(PARSE("\x00\x01\x81\x80\x00\x01\x00\x00\x00\x00\x00\x01" Q(
+				 "\x01") "\x00\x00\x29\x02\x00\x01\x00\x00\x00\x00\x00"),
+			 0);
 	assert_int_equal(m.rcode, 16);
 	/* No question: multicast DNS answers. The top bit of the class is its own. */
-	assert_int_equal(PARSE("\x00\x00\x84\x00\x00\x00\x00\x01\x00\x00\x00\x00\x04host\x05local\x00\x00\x01\x80\x01\x00\x00\x00\x78\x00\x04\x0a\x00\x00\x01"), 0);
+	assert_int_equal(PARSE("\x00\x00\x84\x00\x00\x00\x00\x01\x00\x00\x00\x00\x04host\x05local"
+			       "\x00\x00\x01\x80\x01\x00\x00\x00\x78\x00\x04\x0a\x00\x00\x01"),
+			 0);
 	assert_int_equal(m.questions, 0);
 	assert_string_equal(dns_qname(&m), "");
 	assert_int_equal(m.nrecords, 1);
@@ -125,9 +162,15 @@ static void names(void **state)
 	(void)state;
 	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x00\x00\x02\x00\x01"), 0);
 	assert_string_equal(dns_qname(&m), ".");
-	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x06" "a.b\\\x00 \x00\x00\x01\x00\x01"), 0);
+	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x06"
+							"a.b\\\x00 \x00\x00\x01\x00\x01"),
+			 0);
 	assert_string_equal(dns_qname(&m), "a\\.b\\\\\\000\\032");
-	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x04" "b\xc3\xbc" "X\x02\xff\x1b\x02\xc2\x85\x00\x00\x01\x00\x01"), 0);
+	assert_int_equal(
+		PARSE(HEAD("\x01\x00", "\x00") "\x04"
+					       "b\xc3\xbc"
+					       "X\x02\xff\x1b\x02\xc2\x85\x00\x00\x01\x00\x01"),
+		0);
 	assert_string_equal(dns_qname(&m), "b\xc3\xbcx.\\255\\027.\\194\\133");
 }
 
@@ -137,18 +180,30 @@ static void refused(void **state)
 	assert_int_equal(dns_parse("", 0, &m), -EINVAL);
 	assert_int_equal(PARSE("\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00"), -EINVAL);
 	assert_int_equal(PARSE(HEAD("\x01\x40", "\x00") Q("\x01")), -EINVAL);
-	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\xc0\x0c\x00\x01\x00\x01"), -EINVAL); /* leads to itself */
-	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x01" "a\xc0\x0c\x00\x01\x00\x01"), -EINVAL); /* grows for ever */
-	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\xc0\xff\x00\x01\x00\x01"), -EINVAL); /* forward */
-	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x41" "a"), -EINVAL);
-	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x3f" "abc"), -EINVAL);
+	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\xc0\x0c\x00\x01\x00\x01"),
+			 -EINVAL); /* leads to itself */
+	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x01"
+							"a\xc0\x0c\x00\x01\x00\x01"),
+			 -EINVAL); /* grows for ever */
+	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\xc0\xff\x00\x01\x00\x01"),
+			 -EINVAL); /* forward */
+	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x41"
+							"a"),
+			 -EINVAL);
+	assert_int_equal(PARSE(HEAD("\x01\x00", "\x00") "\x3f"
+							"abc"),
+			 -EINVAL);
 	/* Two pointers that lead to each other, in an answer: what came before stands. */
-	assert_int_equal(PARSE(HEAD("\x81\x80", "\x02") Q("\x01") RR("\x01", "\x04") "\x01\x02\x03\x04" "\xc0\x27\xc0\x25\x00\x01"), 0);
+	assert_int_equal(PARSE(HEAD("\x81\x80", "\x02") Q("\x01")
+				       RR("\x01", "\x04") "\x01\x02\x03\x04"
+							  "\xc0\x27\xc0\x25\x00\x01"),
+			 0);
 	assert_true(m.cut);
 	assert_int_equal(m.nrecords, 1);
 }
 
-/* 127 labels of one octet are the most that fit; one more is refused. All octets escaped is the longest text. */
+/* 127 labels of one octet are the most that fit; one more is refused. All octets escaped is the
+ * longest text. */
 static void longest(void **state)
 {
 	uint8_t b[600] = "\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00";
@@ -183,7 +238,8 @@ static void longest(void **state)
 
 static void many_records(void **state)
 {
-	uint8_t b[16 * 1024] = "\x00\x01\x81\x80\x00\x01\x00\xff\x00\x00\x00\x00\x01q\x00\x00\x01\x00\x01";
+	uint8_t b[16 * 1024] =
+		"\x00\x01\x81\x80\x00\x01\x00\xff\x00\x00\x00\x00\x01q\x00\x00\x01\x00\x01";
 	size_t n = 19;
 
 	(void)state;
@@ -201,7 +257,8 @@ static void many_records(void **state)
 		memcpy(b + n, "\x3f", 1);
 		memset(b + n + 1, 0xff, 63);
 		b[n + 1] = (uint8_t)i;
-		memcpy(b + n + 64, "\x00\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01", 15);
+		memcpy(b + n + 64, "\x00\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01",
+		       15);
 		n += 79;
 	}
 	assert_int_equal(dns_parse(b, n, &m), 0);
@@ -210,7 +267,8 @@ static void many_records(void **state)
 		assert_false(m.records[i].chained);
 }
 
-/* Every prefix, and every octet bent to a few values: nothing is read or written outside (the sanitizers watch). */
+/* Every prefix, and every octet bent to a few values: nothing is read or written outside (the
+ * sanitizers watch). */
 static void bent(void **state)
 {
 	static const uint8_t values[] = {0, 1, 0x3f, 0x40, 0xc0, 0xff};
@@ -234,16 +292,19 @@ static void bent(void **state)
 				continue;
 			assert_true(m.text_len <= sizeof(m.text));
 			for (unsigned int k = 0; k < m.nrecords; k++)
-				assert_true(utf8_valid(m.text + m.records[k].data, strlen(m.text + m.records[k].data)));
+				assert_true(utf8_valid(m.text + m.records[k].data,
+						       strlen(m.text + m.records[k].data)));
 		}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(query),  cmocka_unit_test(cname_chain), cmocka_unit_test(types),
-		cmocka_unit_test(rcodes), cmocka_unit_test(names),	 cmocka_unit_test(refused),
-		cmocka_unit_test(longest), cmocka_unit_test(many_records), cmocka_unit_test(bent),
+		cmocka_unit_test(query),   cmocka_unit_test(cname_chain),
+		cmocka_unit_test(types),   cmocka_unit_test(rcodes),
+		cmocka_unit_test(names),   cmocka_unit_test(refused),
+		cmocka_unit_test(longest), cmocka_unit_test(many_records),
+		cmocka_unit_test(bent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The ClientHello decoder: a hello as openssl sends it, spread over records, cut, bent and impostors. */
+/* The ClientHello decoder: a hello as openssl sends it, spread over records, cut, bent and
+ * impostors. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,10 +15,10 @@
 
 static struct tls_hello h;
 
-#define EXTENSIONS                                                                                                    \
-	"\x1a\x1a\x00\x00"                                                                                            \
-	"\x00\x00\x00\x10\x00\x0e\x00\x00\x0bWww.Test.De"                                                              \
-	"\x00\x10\x00\x11\x00\x0f\x02h2\x02\x0a\x0a\x08http/1.1"                                                       \
+#define EXTENSIONS                                               \
+	"\x1a\x1a\x00\x00"                                       \
+	"\x00\x00\x00\x10\x00\x0e\x00\x00\x0bWww.Test.De"        \
+	"\x00\x10\x00\x11\x00\x0f\x02h2\x02\x0a\x0a\x08http/1.1" \
 	"\x00\x2b\x00\x07\x06\x0a\x0a\x03\x04\x03\x03"
 
 static const uint8_t extensions[] = EXTENSIONS;
@@ -25,7 +26,8 @@ static const uint8_t extensions[] = EXTENSIONS;
 /* The message alone; pad: octets of a key share before the extensions that matter. */
 static size_t make_message(uint8_t *b, size_t pad)
 {
-	size_t exts = sizeof(extensions) - 1 + (pad ? 4 + pad : 0), body = 2 + 32 + 1 + 32 + 2 + 4 + 2 + 2 + exts, n = 0;
+	size_t exts = sizeof(extensions) - 1 + (pad ? 4 + pad : 0),
+	       body = 2 + 32 + 1 + 32 + 2 + 4 + 2 + 2 + exts, n = 0;
 
 	b[n++] = 1;
 	b[n++] = 0;
@@ -114,10 +116,14 @@ static void impostors(void **state)
 {
 	(void)state;
 	assert_int_equal(tls_hello_parse("GET / HTTP/1.1\r\n", 16, &h), -EINVAL);
-	assert_int_equal(tls_hello_parse("\x16\x03\x03\x00\x05\x02\x00\x00\x01\x00", 10, &h), -EINVAL); /* a server's */
-	assert_int_equal(tls_hello_parse("\x17\x03\x03\x00\x05\x01\x00\x00\x01\x00", 10, &h), -EINVAL);
-	assert_int_equal(tls_hello_parse("\x16\x03\x01\x40\x01\x01\x00\x00\x01\x00", 10, &h), -EINVAL); /* too long a record */
-	assert_int_equal(tls_hello_parse("\x16\x03\x01\x00\x04\x01\xff\xff\xff", 9, &h), -EINVAL);	/* too long a message */
+	assert_int_equal(tls_hello_parse("\x16\x03\x03\x00\x05\x02\x00\x00\x01\x00", 10, &h),
+			 -EINVAL); /* a server's */
+	assert_int_equal(tls_hello_parse("\x17\x03\x03\x00\x05\x01\x00\x00\x01\x00", 10, &h),
+			 -EINVAL);
+	assert_int_equal(tls_hello_parse("\x16\x03\x01\x40\x01\x01\x00\x00\x01\x00", 10, &h),
+			 -EINVAL); /* too long a record */
+	assert_int_equal(tls_hello_parse("\x16\x03\x01\x00\x04\x01\xff\xff\xff", 9, &h),
+			 -EINVAL); /* too long a message */
 	assert_true(tls_hello_begins("\x16\x03\x01\x02\x00\x01", 6));
 	assert_true(tls_hello_begins("", 0));
 	assert_false(tls_hello_begins("\x16\x02", 2));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Fuzzes the DNS decoder: texts stay in their bounds and are valid, addresses are of the kind that the record says. */
+/* Fuzzes the DNS decoder: texts stay in their bounds and are valid, addresses are of the kind that
+ * the record says. */
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>
@@ -16,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	if (dns_parse(data, len, &m) < 0)
 		return 0;
-	assert(m.text_len <= sizeof(m.text) && m.qname_len < DNS_NAME_MAX && strlen(dns_qname(&m)) == m.qname_len);
+	assert(m.text_len <= sizeof(m.text) && m.qname_len < DNS_NAME_MAX &&
+	       strlen(dns_qname(&m)) == m.qname_len);
 	assert(utf8_valid(dns_qname(&m), m.qname_len));
 	assert(m.nrecords <= DNS_RECORDS_MAX);
 	for (unsigned int i = 0; i < m.nrecords; i++) {

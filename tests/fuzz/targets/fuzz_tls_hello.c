@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Fuzzes the ClientHello decoder: names stay in their bounds and printable; more octets never turn a hello into none. */
+/* Fuzzes the ClientHello decoder: names stay in their bounds and printable; more octets never turn
+ * a hello into none. */
 #include <assert.h>
 #include <errno.h>
 #include <stdint.h>
@@ -17,7 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (r == -EINVAL)
 		return 0;
 	assert(r == 0 || r == -EAGAIN);
-	assert(memchr(h.server_name, 0, sizeof(h.server_name)) && memchr(h.alpn, 0, sizeof(h.alpn)));
+	assert(memchr(h.server_name, 0, sizeof(h.server_name)) &&
+	       memchr(h.alpn, 0, sizeof(h.alpn)));
 	for (const char *p = h.server_name; *p; p++)
 		assert(*p > ' ' && *p < 0x7f);
 	q = tls_hello_parse(data, len / 2, &part);

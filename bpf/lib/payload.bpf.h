@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Kernel half of payload samples: owners of sockets, addresses of packets, octets into the ring
+ * buffer. */
+#pragma once
+
+#include "bpf/lib/payload.h"
+#include "bpf/lib/skb.h"
+#include "bpf/lib/sock.h"
+#include "bpf/lib/task.h"
+
+/* Set before load: programs on control groups may not read kernel memory here; no names, no
+ * namespaces. */
+const volatile bool plain;
+
+/* Kept in the socket's storage, and only written in the context of the process. */
+struct sock_owner {
+	__u64 cgroup_id;
+	__u64 addr; /* of the struct sock, as a number */
+	__u32 pid;
+	__u32 netns; /* 0: not looked up yet */
+	char comm[16];
+};
+
+static __always_inline void sock_owner_current(struct sock_owner *o)
+{
+	__u32 pid = current_tgid();
+
+	if (o->pid == pid)
+		return;
+	o->pid = pid;
+	o->cgroup_id = bpf_get_current_cgroup_id();
+	if (!plain)
+		current_leader_comm(o->comm);
+}
+
+/* The verifier lets a pointer to a struct bpf_sock be stored, and what is read back is a number: it
+ * can be read through. */
+static __always_inline void sock_owner_netns(struct sock_owner *o, struct bpf_sock *bsk)
+{
+	struct sock *sk;
+
+	if (o->netns || plain)
+		return;
+	*(volatile __u64 *)&o->addr = (__u64)bsk;
+	sk = (struct sock *)*(volatile __u64 *)&o->addr;
+	o->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+static __always_inline void payload_owner(struct payload_head *h, const struct sock_owner *o)
+{
+	h->pid = o->pid;
+	h->netns = o->netns;
+	h->cgroup_id = o->cgroup_id;
+	__builtin_memcpy(h->comm, o->comm, sizeof(h->comm));
+}
+
+/*
+ * Where a connected socket believes its peer is: packets on their way out have passed NAT already,
+ * those on their way in have it undone.
+ */
+static __always_inline void payload_connected(struct payload_head *h, struct bpf_sock *sk)
+{
+	h->remote_port = bpf_ntohs((__be16)sk->dst_port);
+	h->local_port = sk->src_port;
+	if (h->family == 4) {
+		h->remote[0] = sk->dst_ip4;
+		if (sk->src_ip4)
+			h->local[0] = sk->src_ip4;
+		return;
+	}
+	h->remote[0] = sk->dst_ip6[0];
+	h->remote[1] = sk->dst_ip6[1];
+	h->remote[2] = sk->dst_ip6[2];
+	h->remote[3] = sk->dst_ip6[3];
+	if (!(sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]))
+		return;
+	h->local[0] = sk->src_ip6[0];
+	h->local[1] = sk->src_ip6[1];
+	h->local[2] = sk->src_ip6[2];
+	h->local[3] = sk->src_ip6[3];
+}
+
+/* Fills family, addresses, ports, seq, flags and size of *h (zeroed) from the packet. Offset of the
+ * payload, or -1. */
+static __always_inline int payload_parse(struct __sk_buff *skb, __u8 proto, bool out,
+					 struct payload_head *h)
+{
+	__u8 t[20];
+	__u16 sport, dport;
+	int off = skb_transport(skb, proto, out, h->local, h->remote, &h->family);
+
+	if (off < 0)
+		return -1;
+	if (proto == K_IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, off, t, 20))
+			return -1;
+		h->seq = bpf_ntohl(*(__u32 *)(t + 4));
+		h->tcp_flags = t[13];
+		off += (t[12] >> 4) * 4;
+	} else {
+		if (bpf_skb_load_bytes(skb, off, t, 8))
+			return -1;
+		off += 8;
+	}
+	sport = bpf_ntohs(*(__u16 *)t);
+	dport = bpf_ntohs(*(__u16 *)(t + 2));
+	h->local_port = out ? sport : dport;
+	h->remote_port = out ? dport : sport;
+	h->transport = proto;
+	h->out = out;
+	h->size = skb->len - off;
+	return (int)h->size < 0 ? -1 : off;
+}
+
+/* One sample with h->cap octets from off on. 0, or -1: lost (counted). */
+#define PAYLOAD_SUBMIT(skb, from, head, type, most)                               \
+	({                                                                        \
+		struct type *_e = event_reserve(sizeof(*_e));                     \
+		__u32 _n = (head)->cap;                                           \
+		int _r = -1;                                                      \
+		if (_e) {                                                         \
+			_e->h = *(head);                                          \
+			asm volatile("" : "+r"(_n)); /* the check must stay */    \
+			if (_n > 0 && _n <= (most))                               \
+				_r = bpf_skb_load_bytes(skb, from, _e->data, _n); \
+			else                                                      \
+				_r = _n ? -1 : 0;                                 \
+			if (_r) {                                                 \
+				bpf_ringbuf_discard(_e, BPF_RB_NO_WAKEUP);        \
+				plugin_count(PLUGIN_STAT_ERROR);                  \
+			} else {                                                  \
+				event_submit(_e);                                 \
+			}                                                         \
+		}                                                                 \
+		_r;                                                               \
+	})
+
+/* The payload at off, in at most `chunks` samples: what is beyond isn't taken, and h->size says so.
+ */
+static __always_inline void payload_emit(struct __sk_buff *skb, int off, struct payload_head *h,
+					 int chunks)
+{
+	h->boot_ns = bpf_ktime_get_boot_ns();
+	h->off = 0;
+	h->cap = h->size < PAYLOAD_LARGE ? h->size : PAYLOAD_LARGE;
+	if (h->cap <= PAYLOAD_SMALL) {
+		PAYLOAD_SUBMIT(skb, off, h, payload_small, PAYLOAD_SMALL);
+		return;
+	}
+	if (h->cap <= PAYLOAD_MEDIUM) {
+		PAYLOAD_SUBMIT(skb, off, h, payload_medium, PAYLOAD_MEDIUM);
+		return;
+	}
+	for (int i = 0; i < chunks; i++) {
+		__u32 left = h->size - h->off;
+
+		if (!left || h->off >= h->size)
+			break;
+		h->cap = left < PAYLOAD_LARGE ? left : PAYLOAD_LARGE;
+		if (PAYLOAD_SUBMIT(skb, off + h->off, h, payload_large, PAYLOAD_LARGE))
+			break;
+		h->off += h->cap;
+	}
+}
