@@ -22,6 +22,7 @@ struct cgroup_place;
 struct enrich;
 struct governor;
 struct host;
+struct nat_table;
 struct probe;
 struct query_engine;
 struct selftables;
@@ -46,6 +47,7 @@ struct daemon {
 	struct store *store;
 	struct query_engine *queries;
 	struct enrich *enrich;
+	struct nat_table *nat;
 	struct host *host;
 	struct probe *probe;
 	struct selftables *self;

@@ -102,7 +102,7 @@ void host_drain_update(struct host *h)
 	int enabled = SD_EVENT_OFF, r;
 
 	for (unsigned int i = 0; i < h->nslots; i++)
-		if (h->slots[i].loaded)
+		if (h->slots[i].loaded && h->slots[i].ring)
 			enabled = SD_EVENT_ON;
 	r = sd_event_source_set_enabled(h->drain, enabled);
 	if (r < 0)

@@ -317,10 +317,26 @@ struct flow *netflow_flow(struct instance *in, const struct flow_key *key)
 	return f;
 }
 
+void netflow_find_peer(struct instance *in, struct flow_key *key)
+{
+	struct nat_tuple socket = {.sport = key->sport, .dport = key->dport};
+	struct nat_peer peer;
+
+	memcpy(socket.src, key->src, sizeof(socket.src));
+	memcpy(socket.dst, key->dst, sizeof(socket.dst));
+	if (!nat_lookup(in->nat, &socket, key->netns, key->family, key->transport, &peer))
+		return;
+	key->nat = 1;
+	memcpy(key->nat_dst, peer.addr, sizeof(key->nat_dst));
+	key->nat_dport = peer.port;
+}
+
 static int netflow_tick(struct instance *in, uint64_t now_ns)
 {
 	int r, q = 0;
 
+	if (in->nat)
+		nat_keep(in->nat, 2 * in->interval_ns); /* rows of this interval may be as late */
 	r = netflow_tcp_tick(in);
 	if (netflow(in)->udp)
 		q = netflow_udp_tick(in);

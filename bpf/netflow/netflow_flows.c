@@ -9,7 +9,7 @@
 
 #define FLOWS_FIRST 256u
 
-static_assert(sizeof(struct flow_key) == 72, "no padding: keys are hashed and compared as bytes");
+static_assert(sizeof(struct flow_key) == 96, "no padding: keys are hashed and compared as bytes");
 
 int flows_init(struct flows *f, uint32_t max)
 {
@@ -27,7 +27,7 @@ void flows_free(struct flows *f)
 	memset(f, 0, sizeof(*f));
 }
 
-/* Multiply and fold, as wyhash does: nine words. */
+/* Multiply and fold, as wyhash does: twelve words. */
 static uint64_t mix(uint64_t a, uint64_t b)
 {
 	__uint128_t m = (__uint128_t)a * b;

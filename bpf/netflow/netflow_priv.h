@@ -2,6 +2,7 @@
 /* The user half of netflow among its own files: aggregation, sockets that ticks have seen, rows. */
 #pragma once
 
+#include "bpf/nat.h"
 #include "bpf/netflow/netflow.h"
 #include "bpf/plugin.h"
 
@@ -16,9 +17,12 @@ struct flow_key {
 	uint8_t family;	   /* 4, 6 */
 	uint8_t dir;	   /* enum netflow_dir */
 	uint8_t transport; /* IPPROTO_* */
-	uint8_t pad;
+	uint8_t nat;	   /* dst is translated: to nat_dst */
 	uint64_t cgroup_id;
 	char comm[16]; /* zero behind its end */
+	uint32_t nat_dst[4];
+	uint16_t nat_dport;
+	uint16_t pad[3];
 };
 
 struct flow {
@@ -110,11 +114,20 @@ int netflow_show(struct instance *in, const struct netflow_sock *s, struct batch
 /* The flow of that key, a new one if need be; a full table is flushed first. NULL: out of memory
  * (counted). */
 struct flow *netflow_flow(struct instance *in, const struct flow_key *key);
+/* Looks up the peer behind a translation; before ports are left out. */
+void netflow_find_peer(struct instance *in, struct flow_key *key);
 /* The key of a connection, with both ports. */
 void netflow_key(struct flow_key *key, const struct netflow_conn *c);
 /* Ports that the kernel chose are left out: connections of one client to one service make one row.
  */
 void netflow_aggregate_port(const struct netflow *nf, struct flow_key *key);
+
+/* One branch for hosts where nobody follows translations. */
+static inline void netflow_translate(struct instance *in, struct flow_key *key)
+{
+	if (in->nat && nat_is_open(in->nat))
+		netflow_find_peer(in, key);
+}
 bool netflow_wanted(const struct netflow *nf, const struct flow_key *key);
 
 /* TCP accounting. */

@@ -107,9 +107,12 @@ struct connection_row {
 		    .null = NULL_ZERO, .names = ip_type_names, .dict = true),                      \
 		END(st, dst_domain, STR, TEXT, "name that dst_ip was resolved from",               \
 		    .null = NULL_ZERO, .dict = true),                                              \
-		END(st, dst_nat_ip, IP, IP, "remote address behind NAT", .null = NULL_ZERO,        \
-		    .dict = true),                                                                 \
-		END(st, dst_nat_port, U16, INT64, "remote port behind NAT", .null = NULL_ZERO)
+		END(st, dst_nat_ip, IP, IP,                                                        \
+		    "the true remote address where the host translates it (plugin conntrack)",     \
+		    .null = NULL_ZERO, .dict = true),                                              \
+		END(st, dst_nat_port, U16, INT64,                                                  \
+		    "the true remote port; NULL where ephemeral_port aggregates",                  \
+		    .null = NULL_ZERO)
 
 #define TRAFFIC(st, k)                                                                           \
 	FIELD(st, bytes_read, U64, INT64, k, "By",                                               \
@@ -188,6 +191,10 @@ static void put_ends(struct instance *in, struct ends *e, const struct flow_key 
 	ip_addr_set(&e->dst_ip, k->dst, k->family);
 	e->dst_port = k->dport;
 	e->dst_ip_type = ip_type(k->dst, k->family);
+	if (k->nat) {
+		ip_addr_set(&e->dst_nat_ip, k->nat_dst, k->family);
+		e->dst_nat_port = k->nat_dport;
+	}
 }
 
 static const char *container_of_cgroup(struct instance *in, uint64_t cgroup_id)
@@ -258,6 +265,8 @@ int netflow_show(struct instance *in, const struct netflow_sock *s, struct batch
 	if (!row)
 		return -ENOBUFS;
 	netflow_key(&key, c);
+	if (peer)
+		netflow_translate(in, &key);
 	if (c->dir == NETFLOW_DIR_LISTEN)
 		key.dir = NETFLOW_DIR_INCOMING;
 	put_ends(in, &row->e, &key);

@@ -15,6 +15,7 @@
 
 void netflow_key(struct flow_key *key, const struct netflow_conn *c)
 {
+	memset(key, 0, sizeof(*key));
 	memcpy(key->src, c->src, sizeof(key->src));
 	memcpy(key->dst, c->dst, sizeof(key->dst));
 	key->sport = c->sport;
@@ -24,10 +25,8 @@ void netflow_key(struct flow_key *key, const struct netflow_conn *c)
 	key->family = c->family;
 	key->dir = c->dir;
 	key->transport = c->transport;
-	key->pad = 0;
 	key->cgroup_id = c->cgroup_id;
 	/* The kernel doesn't clear what a longer name left behind. */
-	memset(key->comm, 0, sizeof(key->comm));
 	memcpy(key->comm, c->comm, strnlen(c->comm, sizeof(key->comm) - 1));
 }
 
@@ -37,8 +36,12 @@ void netflow_aggregate_port(const struct netflow *nf, struct flow_key *key)
 		return;
 	if (key->dir == NETFLOW_DIR_OUTGOING && key->sport >= nf->ephemeral_port)
 		key->sport = 0;
-	else if (key->dir == NETFLOW_DIR_INCOMING && key->dport >= nf->ephemeral_port)
+	if (key->dir != NETFLOW_DIR_INCOMING)
+		return;
+	if (key->dport >= nf->ephemeral_port)
 		key->dport = 0;
+	if (key->nat_dport >= nf->ephemeral_port)
+		key->nat_dport = 0;
 }
 
 static bool is_loopback(const uint32_t a[4], uint8_t family)
@@ -75,6 +78,7 @@ static int account(struct instance *in, const struct netflow_conn *c, const stru
 	netflow_key(&key, c);
 	if (!netflow_wanted(nf, &key))
 		return 0;
+	netflow_translate(in, &key);
 	netflow_aggregate_port(nf, &key);
 	f = netflow_flow(in, &key);
 	if (!f)

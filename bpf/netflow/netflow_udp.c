@@ -71,6 +71,7 @@ static int account(struct instance *in, const struct netflow_udp_key *k,
 	memcpy(key.src, k->src, sizeof(key.src));
 	memcpy(key.dst, k->dst, sizeof(key.dst));
 	memcpy(key.comm, v->comm, strnlen(v->comm, sizeof(key.comm) - 1));
+	netflow_translate(in, &key);
 	netflow_aggregate_port(netflow(in), &key);
 	f = netflow_flow(in, &key);
 	if (!f)
