@@ -24,8 +24,16 @@ typedef __s64 s64;
 #define K_AF_INET     2
 #define K_AF_INET6    10
 
-#define K_IPPROTO_TCP 6
-#define K_IPPROTO_UDP 17
+#define K_SOCK_STREAM 1
+#define K_SOCK_DGRAM  2
+#define K_SOCK_RAW    3
+
+#define K_IPPROTO_ICMP	 1
+#define K_IPPROTO_TCP	 6
+#define K_IPPROTO_UDP	 17
+#define K_IPPROTO_ICMPV6 58
+#define K_IPPROTO_SCTP	 132
+#define K_IPPROTO_RAW	 255
 
 #define K_ETH_P_IP    0x0800
 #define K_ETH_P_IPV6  0x86dd
@@ -158,6 +166,7 @@ struct socket;
 struct sock {
 	struct sock_common __sk_common;
 	u8 sk_userlocks : 4;
+	u16 sk_type;
 	u16 sk_protocol;
 	struct socket *sk_socket;
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Kernel half of netflow: TCP here, UDP in udp.bpf.h. */
+/* Kernel half of netflow: TCP here, UDP in udp.bpf.h, the rest in other.bpf.h. */
 /*
  * TCP costs nothing per packet or byte: the kernel counts in tcp_sock already, so
  * it is read when a connection ends and by an iterator on each tick; owners are learned from state
@@ -16,7 +16,7 @@ __u8 iter_mode; /* enum netflow_iter */
 __u8 seed_pass; /* enum netflow_seed */
 __u64 next_id;	/* only the tick's iterator counts it up, and there is one at a time */
 
-#include "bpf/netflow/udp.bpf.h"
+#include "bpf/netflow/packets.bpf.h"
 
 static __always_inline __u32 sock_netns(struct sock *sk)
 {
@@ -247,8 +247,12 @@ static __always_inline int on_close(struct sock *sk, int old)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 {
-	if (sk->sk_protocol != K_IPPROTO_TCP)
+	if (sk->sk_protocol != K_IPPROTO_TCP) {
+		if (use_other && !use_hash && sk->sk_protocol == K_IPPROTO_SCTP &&
+		    new == K_TCP_ESTABLISHED)
+			other_accepted(sk);
 		return 0;
+	}
 	switch (new) {
 	case K_TCP_SYN_SENT:
 		return on_connect(sk);
@@ -491,8 +495,8 @@ int seed_files(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
+	__u16 family, type, protocol;
 	struct sock *sk;
-	__u16 family;
 
 	if (!task || !file)
 		return 0;
@@ -508,14 +512,16 @@ int seed_files(struct bpf_iter__task_file *ctx)
 	family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	if (family != K_AF_INET && family != K_AF_INET6)
 		return 0;
-	switch (BPF_CORE_READ(sk, sk_protocol)) {
-	case K_IPPROTO_TCP:
+	type = BPF_CORE_READ(sk, sk_type);
+	protocol = BPF_CORE_READ(sk, sk_protocol);
+	if (type == K_SOCK_STREAM && protocol == K_IPPROTO_TCP) {
 		seed_tcp(sk, task);
-		break;
-	case K_IPPROTO_UDP:
-		if (use_udp && !use_hash && seed_pass == NETFLOW_SEED_OTHERS)
-			seed_udp(sk, task);
-		break;
+		return 0;
 	}
+	if (!use_udp || use_hash || seed_pass != NETFLOW_SEED_OTHERS)
+		return 0;
+	if ((type == K_SOCK_DGRAM && protocol == K_IPPROTO_UDP) ||
+	    (use_other && other_is_ours(type, protocol)))
+		seed_udp(sk, task);
 	return 0;
 }

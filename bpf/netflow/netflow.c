@@ -26,6 +26,11 @@ static const struct opt netflow_options[] = {
 	 .def = "true",
 	 .restart = true,
 	 .help = "see UDP too; its hooks cost every TCP packet of the host a little"},
+	{.key = "other",
+	 .type = OPT_BOOL,
+	 .def = "true",
+	 .restart = true,
+	 .help = "with udp: see ICMP, raw and SCTP sockets too"},
 	{.key = "loopback",
 	 .type = OPT_BOOL,
 	 .def = "false",
@@ -85,6 +90,7 @@ static void set_udp_autoload(struct netflow_bpf *s, bool on)
 static int configure(struct netflow_bpf *s, const struct variant *v, const struct opt_set *opts)
 {
 	uint32_t flows = v->udp ? (uint32_t)opt_i64(opts, "max_flows") : 1;
+	bool other = v->udp && opt_bool(opts, "other");
 	int r;
 
 	s->rodata->use_hash = v->hash;
@@ -92,7 +98,9 @@ static int configure(struct netflow_bpf *s, const struct variant *v, const struc
 	s->rodata->udp_plain = v->udp_plain;
 	bpf_program__set_autoload(s->progs.tcp_sockets, !v->hash);
 	bpf_program__set_autoload(s->progs.tcp_sockets_hash, v->hash);
+	s->rodata->use_other = other;
 	set_udp_autoload(s, v->udp);
+	bpf_program__set_autoload(s->progs.other_create, other);
 	r = bpf_map__set_max_entries(s->maps.udp_flows_0, flows);
 	if (r == 0)
 		r = bpf_map__set_max_entries(s->maps.udp_flows_1, flows);
@@ -208,6 +216,7 @@ static int netflow_setup(struct instance *in, struct err *err)
 			 "not read kernel memory here");
 	nf->hash = v.hash;
 	nf->udp = v.udp;
+	nf->other = v.udp && opt_bool(in->opts, "other");
 	nf->udp_plain = v.udp_plain;
 	r = configure(nf->skel, &v, in->opts);
 	if (r < 0)
@@ -378,7 +387,7 @@ static void netflow_stop(struct instance *in)
 }
 
 PLUGIN(netflow,
-       .help = "TCP and UDP flows by process: bytes, packets, retransmissions, round-trip times",
+       .help = "TCP, UDP, ICMP, raw and SCTP flows by process: bytes, packets, round-trip times",
        .needs = "Linux 5.10 or later with BTF; CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; for UDP a "
 		"mounted cgroup2 hierarchy",
        TABLES(&netflow_table, &netflow_connections_table), .options = netflow_options,

@@ -19,6 +19,7 @@ enum netflow_owner {
 	NETFLOW_OWNER_NONE,
 	NETFLOW_OWNER_LISTENER, /* who listens */
 	NETFLOW_OWNER_FD,	/* who had it open when the plugin started */
+	NETFLOW_OWNER_CREATOR,	/* who made it (ICMP, raw, SCTP) */
 	NETFLOW_OWNER_CLOSER,	/* who closed it */
 	NETFLOW_OWNER_BIND,
 	NETFLOW_OWNER_CONNECT,
@@ -59,7 +60,7 @@ struct netflow_conn {
 	__u8 owner;	    /* enum netflow_owner */
 	__u8 flags;	    /* enum netflow_flag */
 	__u8 state;	    /* the kernel's TCP_* */
-	__u8 transport;	    /* 6, 17 */
+	__u8 transport;	    /* IPPROTO_*; RAW for raw sockets */
 	__u8 pad[2];
 	__u32 src[4], dst[4]; /* network order; IPv4 in the first word */
 	char comm[16];
@@ -77,15 +78,16 @@ struct netflow_listener {
 	__u32 port;
 };
 
-/* UDP: one flow of one process in one interval. */
+/* UDP and the others without a connection of TCP's kind: one flow of one process in one interval. */
 struct netflow_udp_key {
 	__u32 src[4], dst[4];
 	__u16 sport, dport; /* host order */
 	__u32 pid;
 	__u32 netns;
-	__u8 family; /* 4, 6 */
-	__u8 dir;    /* enum netflow_dir */
-	__u8 pad[2];
+	__u8 family;	/* 4, 6 */
+	__u8 dir;	/* enum netflow_dir */
+	__u8 transport; /* as in netflow_conn */
+	__u8 pad;
 };
 
 struct netflow_udp_flow {

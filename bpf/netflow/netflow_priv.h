@@ -86,6 +86,7 @@ struct netflow {
 	struct seen_table seen;
 	bool hash; /* TCP sockets are keyed by address */
 	bool udp, udp_plain;
+	bool other; /* ICMP, raw and SCTP by the hooks of UDP */
 	int cgroup_fd; /* root of the cgroup2 hierarchy while UDP is seen, or -1 */
 	bool started;
 	uint16_t ephemeral_port;

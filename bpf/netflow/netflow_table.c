@@ -151,7 +151,7 @@ static const struct field flow_fields[] = {
 static const struct field connection_fields[] = {
 	ENDS(connection_row),
 	TRAFFIC(connection_row, COUNTER),
-	FIELD(connection_row, state, ENUM, TEXT, TAG, "", "TCP state; UDP: UNCONN or ESTABLISHED",
+	FIELD(connection_row, state, ENUM, TEXT, TAG, "", "TCP state; else UNCONN or ESTABLISHED",
 	      .names = state_names, .null = NULL_ZERO),
 	FIELD(connection_row, inode, U64, INT64, TAG, "",
 	      "of the socket, as in /proc/PID/fd; NULL: no process has it open", .null = NULL_ZERO),
@@ -167,9 +167,9 @@ static const struct field connection_fields[] = {
 
 const struct table netflow_table =
 	TABLE(flow_row, FLOW, "netflow",
-	      "TCP and UDP flows by process, one row per flow and interval", flow_fields);
+	      "flows by process, one row per flow and interval", flow_fields);
 const struct table netflow_connections_table =
-	TABLE(connection_row, LIVE, "connections", "every open TCP and UDP socket now",
+	TABLE(connection_row, LIVE, "connections", "every open network socket now",
 	      connection_fields);
 
 /* All but the strings. */
@@ -183,7 +183,7 @@ static void put_ends(struct instance *in, struct ends *e, const struct flow_key 
 	e->cgroup_id = k->cgroup_id;
 	e->netns = k->netns;
 	e->family = k->family == 4 ? 1 : 2;
-	e->transport = transport_index(k->transport);
+	e->transport = transport_enum(k->transport);
 	e->direction = k->dir;
 	ip_addr_set(&e->src_ip, k->src, k->family);
 	e->src_port = k->sport;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* UDP: attaching to the root of the cgroup2 hierarchy and reading the flows of an interval. */
+/* UDP, ICMP, raw, SCTP: attaching to the root of the cgroup2 hierarchy and reading the flows of an
+ * interval. */
 #include "bpf/netflow/netflow_priv.h"
 
+#include <assert.h>
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/membarrier.h>
@@ -17,10 +19,14 @@
 /* Flows a batch; a bucket of the kernel's hash must fit, and it has more buckets than flows. */
 #define BATCH 256u
 
+#define HOOKS_MAX 11
+
 /* Owners before packets, so that none is counted without its owner. Returns how many. */
-static size_t udp_hooks(struct netflow_bpf *s, struct cgroup2_hook hooks[10])
+static size_t udp_hooks(const struct netflow *nf, struct cgroup2_hook hooks[HOOKS_MAX])
 {
+	struct netflow_bpf *s = nf->skel;
 	const struct cgroup2_hook all[] = {
+		{s->progs.other_create, &s->links.other_create},
 		{s->progs.udp_bind4, &s->links.udp_bind4},
 		{s->progs.udp_bind6, &s->links.udp_bind6},
 		{s->progs.udp_connect4, &s->links.udp_connect4},
@@ -33,24 +39,27 @@ static size_t udp_hooks(struct netflow_bpf *s, struct cgroup2_hook hooks[10])
 		{s->progs.udp_in, &s->links.udp_in},
 	};
 
-	memcpy(hooks, all, sizeof(all));
-	return ARRAY_SIZE(all);
+	size_t first = nf->other ? 0 : 1;
+
+	static_assert(ARRAY_SIZE(all) == HOOKS_MAX, "as many as the callers have room for");
+	memcpy(hooks, all + first, sizeof(all) - first * sizeof(all[0]));
+	return ARRAY_SIZE(all) - first;
 }
 
 int netflow_udp_attach(struct instance *in, struct err *err)
 {
 	struct netflow *nf = netflow(in);
-	struct cgroup2_hook hooks[10];
-	size_t n = udp_hooks(nf->skel, hooks);
+	struct cgroup2_hook hooks[HOOKS_MAX];
+	size_t n = udp_hooks(nf, hooks);
 
 	return cgroup2_attach(nf->cgroup_fd, hooks, n, err);
 }
 
 void netflow_udp_detach(struct instance *in)
 {
-	struct cgroup2_hook hooks[10];
+	struct cgroup2_hook hooks[HOOKS_MAX];
 
-	cgroup2_detach(hooks, udp_hooks(netflow(in)->skel, hooks));
+	cgroup2_detach(hooks, udp_hooks(netflow(in), hooks));
 }
 
 static int account(struct instance *in, const struct netflow_udp_key *k,
@@ -63,7 +72,7 @@ static int account(struct instance *in, const struct netflow_udp_key *k,
 		.netns = k->netns,
 		.family = k->family,
 		.dir = k->dir,
-		.transport = IPPROTO_UDP,
+		.transport = k->transport,
 		.cgroup_id = v->cgroup_id,
 	};
 	struct flow *f;

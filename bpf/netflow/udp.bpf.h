@@ -48,6 +48,7 @@ volatile __u8 udp_turn;
  * netns, no explicit binds. */
 const volatile bool udp_plain;
 const volatile bool use_udp;
+const volatile bool use_other; /* ICMP, raw, SCTP */
 
 static __always_inline bool addrs_wanted(const __u32 src[4], const __u32 dst[4], __u8 family)
 {
@@ -178,6 +179,7 @@ static __always_inline bool udp_parse(struct __sk_buff *skb, bool out, struct ud
 		return false;
 	p->key.sport = bpf_ntohs(out ? ports[0] : ports[1]);
 	p->key.dport = bpf_ntohs(out ? ports[1] : ports[0]);
+	p->key.transport = K_IPPROTO_UDP;
 	p->payload = skb->len - off - 8;
 	return true;
 }
@@ -238,50 +240,6 @@ static __always_inline void udp_count(struct nf_udp *u, struct udp_packet *p, __
 	}
 }
 
-static __always_inline int udp_skb(struct __sk_buff *skb, bool out)
-{
-	struct bpf_sock *sk = skb->sk;
-	struct udp_packet p;
-	struct nf_udp *u;
-
-	/* First of all: TCP pays for this hook too. */
-	if (!sk)
-		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->protocol != K_IPPROTO_UDP)
-		return 1;
-	u = bpf_sk_storage_get(&udp_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!u) {
-		plugin_count(PLUGIN_STAT_MAP_FULL);
-		return 1;
-	}
-	if (u->pid == self_tgid && self_tgid)
-		return 1;
-	if (!u->netns && !udp_plain)
-		udp_learn(u, sk);
-	if (!udp_parse(skb, out, &p)) {
-		plugin_count(PLUGIN_STAT_ERROR);
-		return 1;
-	}
-	p.key.pid = u->pid;
-	p.key.netns = u->netns;
-	p.key.dir = u->dir ? u->dir : NETFLOW_DIR_OUTGOING;
-	udp_count(u, &p, skb->gso_segs ? skb->gso_segs : 1, out);
-	return 1;
-}
-
-SEC("cgroup_skb/egress")
-int udp_out(struct __sk_buff *skb)
-{
-	return udp_skb(skb, true);
-}
-
-SEC("cgroup_skb/ingress")
-int udp_in(struct __sk_buff *skb)
-{
-	return udp_skb(skb, false);
-}
-
 static __always_inline void seed_udp(struct sock *sk, struct task_struct *task)
 {
 	struct nf_udp *u = bpf_sk_storage_get(&udp_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -296,39 +254,4 @@ static __always_inline void seed_udp(struct sock *sk, struct task_struct *task)
 	u->cgroup_id = task_cgroup_id(task);
 	task_leader_comm(task, u->comm);
 	u->pid = BPF_CORE_READ(task, tgid);
-}
-
-/* Every UDP socket that was seen, as it is now. Counted in the socket itself, of all its peers. */
-SEC("iter/bpf_sk_storage_map")
-int udp_sockets_show(struct bpf_iter__bpf_sk_storage_map *ctx)
-{
-	struct sock *sk = ctx->sk;
-	struct nf_udp *u = ctx->value;
-	struct netflow_sock s = {};
-	struct sock_addrs a;
-
-	if (!sk || !u || (u->pid == self_tgid && self_tgid))
-		return 0;
-	sock_addrs(sk, &a);
-	s.conn.family = a.family;
-	__builtin_memcpy(s.conn.src, a.src, sizeof(s.conn.src));
-	__builtin_memcpy(s.conn.dst, a.dst, sizeof(s.conn.dst));
-	s.conn.sport = sk->__sk_common.skc_num;
-	s.conn.dport = bpf_ntohs(sk->__sk_common.skc_dport);
-	s.conn.netns = sk->__sk_common.skc_net.net->ns.inum;
-	s.conn.dir = udp_direction(sk);
-	s.conn.tx = u->tx;
-	s.conn.rx = u->rx;
-	s.conn.segs_out = u->packets_out;
-	s.conn.segs_in = u->packets_in;
-	s.conn.cgroup_id = u->cgroup_id;
-	s.conn.pid = u->pid;
-	s.conn.owner = u->how;
-	s.conn.state = sk->__sk_common.skc_state;
-	s.conn.transport = K_IPPROTO_UDP;
-	__builtin_memcpy(s.conn.comm, u->comm, sizeof(s.conn.comm));
-	s.opened_ns = u->opened_ns;
-	s.inode = sock_inode(sk);
-	bpf_seq_write(ctx->meta->seq, &s, sizeof(s));
-	return 0;
 }
