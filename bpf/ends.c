@@ -36,8 +36,9 @@ uint8_t ip_type(const uint32_t addr[4], uint8_t family)
 
 uint8_t transport_enum(uint8_t protocol)
 {
-	static const uint8_t protocols[] = {0,		   IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP,
-					    IPPROTO_ICMPV6, IPPROTO_RAW, IPPROTO_SCTP};
+	static const uint8_t protocols[] = {
+		0,	     IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6,
+		IPPROTO_RAW, IPPROTO_SCTP};
 
 	static_assert(sizeof(transport_names) / sizeof(transport_names[0]) == sizeof(protocols) + 1,
 		      "a protocol for each name");

@@ -78,7 +78,8 @@ struct netflow_listener {
 	__u32 port;
 };
 
-/* UDP and the others without a connection of TCP's kind: one flow of one process in one interval. */
+/* UDP and the others without a connection of TCP's kind: one flow of one process in one interval.
+ */
 struct netflow_udp_key {
 	__u32 src[4], dst[4];
 	__u16 sport, dport; /* host order */

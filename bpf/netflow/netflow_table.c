@@ -16,7 +16,7 @@ static const char *const state_names[] = {
 	"FIN_WAIT2", "TIME_WAIT",   "CLOSE",	    "CLOSE_WAIT",     "LAST_ACK",
 	"LISTEN",    "CLOSING",	    "NEW_SYN_RECV", "BOUND_INACTIVE", "UNCONN",
 	NULL};
-static const char *const owner_names[] = {"none", "listener", "fd",     "creator", "closer",
+static const char *const owner_names[] = {"none", "listener", "fd",	"creator", "closer",
 					  "bind", "connect",  "sender", "reader",  NULL};
 
 #define STATE_UNCONN 14
@@ -89,8 +89,7 @@ struct connection_row {
 		END(st, family, ENUM, TEXT, "IPv4 or IPv6; v4-mapped addresses are IPv4",          \
 		    .names = family_names, .dict = true),                                          \
 		END(st, transport, ENUM, TEXT, "tcp, udp, icmp, icmp6, raw or sctp",               \
-		    .names = transport_names,                                                      \
-		    .dict = true),                                                                 \
+		    .names = transport_names, .dict = true),                                       \
 		END(st, direction, ENUM, TEXT,                                                     \
 		    "incoming: accepted, or the local port was bound explicitly (UDP); else "      \
 		    "outgoing",                                                                    \
@@ -165,12 +164,10 @@ static const struct field connection_fields[] = {
 	DOMAIN_ORIGIN(connection_row),
 };
 
-const struct table netflow_table =
-	TABLE(flow_row, FLOW, "netflow",
-	      "flows by process, one row per flow and interval", flow_fields);
-const struct table netflow_connections_table =
-	TABLE(connection_row, LIVE, "connections", "every open network socket now",
-	      connection_fields);
+const struct table netflow_table = TABLE(
+	flow_row, FLOW, "netflow", "flows by process, one row per flow and interval", flow_fields);
+const struct table netflow_connections_table = TABLE(
+	connection_row, LIVE, "connections", "every open network socket now", connection_fields);
 
 /* All but the strings. */
 static void put_ends(struct instance *in, struct ends *e, const struct flow_key *k)

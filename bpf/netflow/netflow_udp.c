@@ -17,7 +17,7 @@
 #include "bpf/netflow.skel.h"
 
 /* Flows a batch; a bucket of the kernel's hash must fit, and it has more buckets than flows. */
-#define BATCH 256u
+#define BATCH	  256u
 
 #define HOOKS_MAX 11
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* ICMP, raw and SCTP sockets: owners from their creation on, packets by the programs that count UDP. */
+/* ICMP, raw and SCTP sockets: owners from their creation on, packets by the programs that count
+ * UDP. */
 #pragma once
 
 #include "bpf/netflow/udp.bpf.h"

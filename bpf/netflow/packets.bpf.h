@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The programs that see every packet of a local socket, and the iterator on the sockets they counted. */
+/* The programs that see every packet of a local socket, and the iterator on the sockets they
+ * counted. */
 #pragma once
 
 #include "bpf/netflow/other.bpf.h"
@@ -69,7 +70,8 @@ static __always_inline __u8 sock_transport(struct sock *sk)
 									  : K_IPPROTO_RAW;
 }
 
-/* Every socket that was seen but TCP's, as it is now. Counted in the socket itself, of all its peers. */
+/* Every socket that was seen but TCP's, as it is now. Counted in the socket itself, of all its
+ * peers. */
 SEC("iter/bpf_sk_storage_map")
 int udp_sockets_show(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
