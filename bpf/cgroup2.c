@@ -75,7 +75,8 @@ int cgroup2_open_root(char *why, size_t cap)
 		snprintf(why, cap, "cannot open %.100s: %s", dir, strerror(-fd));
 	else if (fstat(fd, &st) == 0 && st.st_ino != 1) /* the root of a kernfs is node 1 */
 		snprintf(why, cap,
-			 "only what runs below %.100s is seen, which isn't the host's root: run in the "
+			 "only what runs below %.100s is seen, which isn't the host's root: run in "
+			 "the "
 			 "host's cgroup namespace",
 			 dir);
 	free(line);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The root of the cgroup2 hierarchy, where programs see all sockets of the host, and attaching there. Any thread. */
+/* The root of the cgroup2 hierarchy, where programs see all sockets of the host, and attaching
+ * there. Any thread. */
 #pragma once
 
 #include <bpf/libbpf.h>
@@ -8,8 +9,8 @@
 #include "base/err.h"
 
 /*
- * An open directory, the caller's; or a negative errno and the sentence in why. why is filled, too, when the mount that we see
- * isn't the host's root: then only what runs below it is seen.
+ * An open directory, the caller's; or a negative errno and the sentence in why. why is filled, too,
+ * when the mount that we see isn't the host's root: then only what runs below it is seen.
  */
 int cgroup2_open_root(char *why, size_t cap);
 

@@ -125,18 +125,20 @@ struct instance {
 };
 
 /*
- * The next row of in->plugin->tables[table], zeroed: fill it at once. NULL when out of memory (counted: skip the row).
- * A history row's ts must be set. Batches with
- * 512 rows or much text are published by the call.
+ * The next row of in->plugin->tables[table], zeroed: fill it at once. NULL when out of memory
+ * (counted: skip the row). A history row's ts must be set. Batches with 512 rows or much text are
+ * published by the call.
  */
 void *instance_row(struct instance *in, unsigned int table);
-/* Text for a REPR_STR field of the row that instance_row() gave last for that table; no room counts in rows_lost. */
+/* Text for a REPR_STR field of the row that instance_row() gave last for that table; no room counts
+ * in rows_lost. */
 struct str instance_str(struct instance *in, unsigned int table, const char *text, size_t len);
 /* Host: publishes what is gathered (100 ms timer, end of tick, stop). */
 void instance_flush(struct instance *in);
 int instance_out_new(struct instance *in);
 void instance_out_free(struct instance *in);
-/* Host, once after instance_out_new(): rows of this history table come after last_ts (what the store holds). */
+/* Host, once after instance_out_new(): rows of this history table come after last_ts (what the
+ * store holds). */
 void instance_seed_ts(struct instance *in, unsigned int table, uint64_t last_ts);
 
 /* Options that every plugin has: interval (1s..1h), ring_size (bytes, restart). */
