@@ -219,8 +219,9 @@ def check_side_by_side():
 
 def check_refused():
     """Read-only cgroups, then none at all: it runs on and says what is lost."""
-    ro = "for m in $(awk '$(NF-2) ~ /^cgroup/ {print $5}' /proc/self/mountinfo); do mount -o remount,bind,ro $m; done"
-    none = "umount -R -l /sys/fs/cgroup"
+    each = "for m in $(awk '$(NF-2) ~ /^cgroup/ {print $5}' /proc/self/mountinfo); do "
+    ro = each + "mount -o remount,bind,ro $m; done"
+    none = each + "umount -l $m; done"
     for prepare, wanted in ((ro, "can't be written"), (none, "no cgroup is visible")):
         with Probe("unshare", "-m", "--propagation", "private", "sh", "-c", f'{prepare} && exec "$0"') as p:
             got = p(f"enter {NAME}")
