@@ -77,6 +77,7 @@ static Ringside__V1__Program *msg_program(struct arena *a, const struct plugin_p
 	m->id = p->id;
 	m->run_count = p->run_count;
 	m->run_time = p->run_time_ns;
+	m->missed_runs = p->missed_runs;
 	return m;
 }
 
@@ -95,6 +96,7 @@ static Ringside__V1__PluginStats *msg_plugin_stats(struct arena *a, const struct
 	m->ring_bytes = p->ring_bytes;
 	m->run_count = p->run_count;
 	m->run_time = p->run_time_ns;
+	m->missed_runs = p->missed_runs;
 	return m;
 }
 

@@ -26,6 +26,7 @@ struct plugin_program_info {
 	bool attached;
 	uint32_t id;
 	uint64_t run_count, run_time_ns;
+	uint64_t missed_runs; /* not run because the same program ran on that CPU already */
 };
 
 struct plugin_option_info {
@@ -40,7 +41,7 @@ struct plugin_info {
 	bool persisted;
 	uint64_t enabled_at_ns, disable_at_ns; /* epoch; 0: none */
 	uint64_t events, rows, kernel_drops, rows_dropped, decode_errors, map_bytes, ring_bytes;
-	uint64_t run_count, run_time_ns;
+	uint64_t run_count, run_time_ns, missed_runs;
 	char etag[24];
 	unsigned int ntables, nprograms, noptions;
 	char tables[8][48];

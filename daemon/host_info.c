@@ -234,6 +234,7 @@ static void info_programs(struct slot *s, struct plugin_info *ret)
 		add_hook(s, ret->hook, sizeof(ret->hook), section);
 		ret->run_count += info.run_cnt;
 		ret->run_time_ns += info.run_time_ns;
+		ret->missed_runs += info.recursion_misses;
 		if (ret->nprograms == ARRAY_SIZE(ret->programs))
 			continue;
 		pi = &ret->programs[ret->nprograms++];
@@ -244,6 +245,7 @@ static void info_programs(struct slot *s, struct plugin_info *ret)
 		pi->id = info.id;
 		pi->run_count = info.run_cnt;
 		pi->run_time_ns = info.run_time_ns;
+		pi->missed_runs = info.recursion_misses;
 	}
 }
 

@@ -54,6 +54,7 @@ static int live_plugins(struct daemon *d, struct batch *b)
 		row->programs = info.nprograms;
 		row->run_count = info.run_count;
 		row->run_time = info.run_time_ns;
+		row->missed_runs = info.missed_runs;
 		row->map_bytes = info.map_bytes;
 		row->ring_bytes = info.ring_bytes;
 	}
@@ -79,6 +80,7 @@ static int live_plugin_cost(struct daemon *d, struct batch *b)
 			row->prog_id = p->id;
 			row->run_count = p->run_count;
 			row->run_time = p->run_time_ns;
+			row->missed_runs = p->missed_runs;
 			row->run_time_avg =
 				p->run_count ? (double)p->run_time_ns / (double)p->run_count : 0;
 		}

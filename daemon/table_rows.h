@@ -9,7 +9,7 @@
 struct plugins_row {
 	struct str name, reason, hook;
 	uint64_t enabled_at, disable_at, events, rows, kernel_drops, decode_errors, rows_dropped,
-		run_count, run_time, map_bytes, ring_bytes;
+		run_count, run_time, missed_runs, map_bytes, ring_bytes;
 	uint32_t programs;
 	uint8_t state; /* enum plugin_state - 1 */
 	uint8_t persisted;
@@ -17,7 +17,7 @@ struct plugins_row {
 
 struct plugin_cost_row {
 	struct str plugin, program, section;
-	uint64_t run_count, run_time;
+	uint64_t run_count, run_time, missed_runs;
 	double run_time_avg;
 	uint32_t prog_id;
 	uint8_t attached;

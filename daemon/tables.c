@@ -37,6 +37,8 @@ static const struct field plugins_fields[] = {
 	FIELD(plugins_row, programs, U32, INT64, GAUGE, "{program}", "BPF programs loaded"),
 	FIELD(plugins_row, run_count, U64, INT64, COUNTER, "{run}", "runs of its BPF programs"),
 	FIELD(plugins_row, run_time, U64, INT64, COUNTER, "ns", "time in its BPF programs"),
+	FIELD(plugins_row, missed_runs, U64, INT64, COUNTER, "{run}",
+	      "runs that the kernel left out: the same program was running on that CPU"),
 	FIELD(plugins_row, map_bytes, U64, INT64, GAUGE, "By",
 	      "memory of its BPF maps as the kernel charges it"),
 	FIELD(plugins_row, ring_bytes, U64, INT64, GAUGE, "By", "size of its ring buffer"),
@@ -52,6 +54,8 @@ static const struct field plugin_cost_fields[] = {
 	FIELD(plugin_cost_row, run_time, U64, INT64, COUNTER, "ns", "time of all runs"),
 	FIELD(plugin_cost_row, run_time_avg, F64, DOUBLE, GAUGE, "ns",
 	      "time of one run on average"),
+	FIELD(plugin_cost_row, missed_runs, U64, INT64, COUNTER, "{run}",
+	      "runs that the kernel left out: the same program was running on that CPU"),
 };
 
 static const struct field sinks_fields[] = {

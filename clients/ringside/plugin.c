@@ -123,6 +123,7 @@ static void add_stats(struct props *props, const Ringside__V1__PluginStats *s)
 	props_int(props, s->map_bytes, "By", "map_bytes");
 	props_int(props, s->ring_bytes, "By", "ring_bytes");
 	props_int(props, s->run_count, NULL, "run_count");
+	props_int(props, s->missed_runs, NULL, "missed_runs");
 	props_int(props, s->run_time, "ns", "run_time");
 }
 
