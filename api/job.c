@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Unary calls whose handlers may block: to a worker thread and back. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/service.h"
@@ -24,13 +25,32 @@ static void job_done(struct rpc_task *task)
 	job_free(job);
 }
 
+static _Thread_local char caller_text[sizeof(((struct rpc_caller *)0)->subject)];
+
+const char *api_caller(void)
+{
+	return caller_text;
+}
+
+static void caller_set(const struct rpc_call *call)
+{
+	const struct rpc_caller *c = rpc_call_caller(call);
+
+	if (strcmp(c->transport, "unix") == 0)
+		snprintf(caller_text, sizeof(caller_text), "uid %u, pid %d", c->uid, c->pid);
+	else
+		snprintf(caller_text, sizeof(caller_text), "%s", c->subject);
+}
+
 /* Worker thread. */
 static void job_run(struct pool_job *pool_job)
 {
 	struct api_job *job = container_of(pool_job, struct api_job, pool_job);
 
 	/* A call that was cancelled while it waited must not change anything. */
+	caller_set(job->call);
 	job->r = rpc_call_gone(job->call) ? -ECANCELED : rpc_call_method(job->call)->handler(job);
+	caller_text[0] = '\0';
 	/* Can't be refused: the engine ends only after the call that we hold. */
 	if (rpc_post(job->s->rpc, &job->task) < 0)
 		job_free(job);

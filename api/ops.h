@@ -104,6 +104,12 @@ struct api_query_sink {
 };
 
 /*
+ * Who made the call that the present thread serves: "uid 0, pid 4711" or the subject of the certificate; "" outside of one.
+ * Valid until the op returns.
+ */
+const char *api_caller(void);
+
+/*
  * All functions may block and are called on the API's own worker threads, never on the completion-queue thread.
  * 0 or negative errno with *err filled.
  */

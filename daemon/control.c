@@ -43,6 +43,7 @@ int control_call(struct daemon *d, mailbox_fn fn, void *arg, struct err *err)
 
 struct plugin_request {
 	struct daemon *d;
+	const char *actor; /* who asks */
 	const char *name;
 	const struct keyval *options;
 	size_t noptions;
@@ -109,7 +110,7 @@ static int do_enable(void *arg)
 	int r;
 
 	r = host_enable(q->d->host, q->name, q->options, q->noptions, q->persist, q->duration_ns,
-			q->validate_only, "rpc", q->err);
+			q->validate_only, q->actor, q->err);
 	return r < 0 ? r : fill_named(q);
 }
 
@@ -119,6 +120,7 @@ static int plugin_enable(void *ctx, const char *name, const struct keyval *optio
 {
 	struct plugin_request q = {
 		.d = ctx,
+		.actor = api_caller(),
 		.name = name,
 		.options = options,
 		.noptions = noptions,
@@ -137,15 +139,19 @@ static int do_disable(void *arg)
 	struct plugin_request *q = arg;
 	int r;
 
-	r = host_disable(q->d->host, q->name, q->persist, "rpc", q->err);
+	r = host_disable(q->d->host, q->name, q->persist, q->actor, q->err);
 	return r < 0 ? r : fill_named(q);
 }
 
 static int plugin_disable(void *ctx, const char *name, bool persist, struct plugin_info *ret,
 			  struct err *err)
 {
-	struct plugin_request q = {
-		.d = ctx, .name = name, .persist = persist, .info = ret, .err = err};
+	struct plugin_request q = {.d = ctx,
+				   .actor = api_caller(),
+				   .name = name,
+				   .persist = persist,
+				   .info = ret,
+				   .err = err};
 
 	return control_call(ctx, do_disable, &q, err);
 }
@@ -156,7 +162,7 @@ static int do_update(void *arg)
 	int r;
 
 	r = host_update(q->d->host, q->name, q->options, q->noptions, q->persist, q->validate_only,
-			&q->restarted, q->err);
+			q->actor, &q->restarted, q->err);
 	return r < 0 ? r : fill_named(q);
 }
 
@@ -166,6 +172,7 @@ static int plugin_update(void *ctx, const char *name, const struct keyval *optio
 {
 	struct plugin_request q = {
 		.d = ctx,
+		.actor = api_caller(),
 		.name = name,
 		.options = options,
 		.noptions = noptions,

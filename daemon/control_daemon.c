@@ -52,6 +52,7 @@ int control_governor_get(void *ctx, struct governor_info *ret, struct err *err)
 
 struct limits_request {
 	struct daemon *d;
+	const char *actor;
 	const struct keyval *limits;
 	size_t n;
 	bool persist, validate_only;
@@ -123,7 +124,7 @@ static int do_limits(void *arg)
 	}
 	daemon_apply_limits(q->d);
 	log_notice("limits changed: %s", said);
-	selftables_event(q->d->self, "limits_changed", "", said, "rpc");
+	selftables_event(q->d->self, "limits_changed", "", said, q->actor);
 	return 0;
 }
 
@@ -131,6 +132,7 @@ int control_limits_update(void *ctx, const struct keyval *limits, size_t n, bool
 			  bool validate_only, struct governor_info *ret, struct err *err)
 {
 	struct limits_request q = {.d = ctx,
+				   .actor = api_caller(),
 				   .limits = limits,
 				   .n = n,
 				   .persist = persist,
@@ -167,6 +169,7 @@ int control_daemon_get(void *ctx, struct daemon_info *ret, struct err *err)
 
 struct config_request {
 	struct daemon *d;
+	const char *actor;
 	struct config_value_info *values;
 	unsigned int cap;
 	char *changed;
@@ -185,7 +188,7 @@ static int do_config_get(void *arg)
 
 int control_config_get(void *ctx, struct config_value_info *ret, unsigned int cap, struct err *err)
 {
-	struct config_request q = {.d = ctx, .values = ret, .cap = cap, .err = err};
+	struct config_request q = {.d = ctx, .actor = api_caller(), .values = ret, .cap = cap, .err = err};
 
 	return control_call(ctx, do_config_get, &q, err);
 }
@@ -197,13 +200,14 @@ static int do_reload(void *arg)
 
 	r = daemon_reload(q->d, q->validate_only, q->changed, q->changed_cap, q->err);
 	if (r == 0 && !q->validate_only)
-		selftables_event(q->d->self, "config_reloaded", "", q->changed, "rpc");
+		selftables_event(q->d->self, "config_reloaded", "", q->changed, q->actor);
 	return r;
 }
 
 int control_config_reload(void *ctx, bool validate_only, char *changed, size_t cap, struct err *err)
 {
 	struct config_request q = {.d = ctx,
+				   .actor = api_caller(),
 				   .validate_only = validate_only,
 				   .changed = changed,
 				   .changed_cap = cap,
@@ -221,13 +225,13 @@ static int do_log_level(void *arg)
 	if (r < 0)
 		return r;
 	log_set_level((enum log_level)opt_i64(config_daemon(q->d->config), "log_level"));
-	selftables_event(q->d->self, "log_level_changed", "", q->level, "rpc");
+	selftables_event(q->d->self, "log_level_changed", "", q->level, q->actor);
 	return 0;
 }
 
 int control_log_level_set(void *ctx, const char *level, struct err *err)
 {
-	struct config_request q = {.d = ctx, .level = level, .err = err};
+	struct config_request q = {.d = ctx, .actor = api_caller(), .level = level, .err = err};
 
 	return control_call(ctx, do_log_level, &q, err);
 }
@@ -237,8 +241,8 @@ int control_shutdown(void *ctx, struct err *err)
 	struct daemon *d = ctx;
 
 	(void)err;
-	log_notice("stopping as asked by RPC");
-	selftables_event_post(d->self, "shutdown", "", "", "rpc");
+	log_notice("stopping as %s asks", api_caller());
+	selftables_event_post(d->self, "shutdown", "", "", api_caller());
 	daemon_stop(d, EXIT_STATUS_OK);
 	return 0;
 }

@@ -54,6 +54,7 @@ struct daemon {
 	struct cgroup_place *place;
 	struct governor *governor;
 	_Atomic(struct api_server *) api; /* NULL before its stage and from its stop on */
+	const char *tls_admins[65]; /* texts of boot; NULL-terminated */
 	const struct table **tables;	  /* all of them, NULL-terminated */
 	struct heartbeat heartbeat;
 	uint64_t started_at;

@@ -293,7 +293,8 @@ int host_disable(struct host *h, const char *name, bool persist, const char *act
 }
 
 int host_update(struct host *h, const char *name, const struct keyval *options, size_t n,
-		bool persist, bool validate_only, bool *ret_restarted, struct err *err)
+		bool persist, bool validate_only, const char *actor, bool *ret_restarted,
+		struct err *err)
 {
 	_cleanup_(opt_set_freep) struct opt_set *set = NULL;
 	struct slot *s = find_slot(h, name, err);
@@ -305,9 +306,9 @@ int host_update(struct host *h, const char *name, const struct keyval *options, 
 	r = slot_merge_options(s, options, n, &set, err);
 	if (r < 0 || validate_only)
 		return r;
-	r = put_options(s, TAKE_PTR(set), ret_restarted, "rpc", err);
+	r = put_options(s, TAKE_PTR(set), ret_restarted, actor, err);
 	if (r == 0)
-		changed(s, "plugin_updated", *ret_restarted ? "restarted" : "", "rpc");
+		changed(s, "plugin_updated", *ret_restarted ? "restarted" : "", actor);
 	if (r == 0 && persist)
 		r = slot_persist(s, slot_is_running(s), err);
 	return r;

@@ -53,7 +53,7 @@ int host_enable(struct host *h, const char *name, const struct keyval *options, 
 int host_disable(struct host *h, const char *name, bool persist, const char *actor,
 		 struct err *err);
 int host_update(struct host *h, const char *name, const struct keyval *options, size_t n,
-		bool persist, bool validate_only, bool *ret_restarted, struct err *err);
+		bool persist, bool validate_only, const char *actor, bool *ret_restarted, struct err *err);
 /* Detaches and unloads all: last rows are published. */
 void host_stop_all(struct host *h);
 /* A configuration that was read again: options of plugins that don't run follow at once. */

@@ -405,6 +405,7 @@ static int api_up(struct daemon *d, struct err *err)
 		.tls_ca = or_null(opt_str(v, "api.tls_ca")),
 		.tls_cert = or_null(opt_str(v, "api.tls_cert")),
 		.tls_key = or_null(opt_str(v, "api.tls_key")),
+		.tls_admins = d->tls_admins,
 		.max_connections = (uint32_t)opt_i64(v, "api.max_connections"),
 		.max_calls = (uint32_t)opt_i64(v, "api.max_calls"),
 		.max_calls_per_connection = (uint32_t)opt_i64(v, "api.max_calls_per_connection"),
@@ -412,7 +413,15 @@ static int api_up(struct daemon *d, struct err *err)
 		.ctx = d,
 	};
 	struct api_server *api = NULL;
+	size_t nadmins = 0;
 	int r;
+
+	while (nadmins < ARRAY_SIZE(d->tls_admins) - 1 &&
+	       (d->tls_admins[nadmins] = opt_item(v, "api.tls_admins", nadmins)))
+		nadmins++;
+	if (opt_item(v, "api.tls_admins", nadmins))
+		return err_set(err, -EINVAL, "api.tls_admins: more than %zu names",
+			       ARRAY_SIZE(d->tls_admins) - 1);
 
 	for (int i = 0; i < n && options.nactivated < ARRAY_SIZE(fds); i++) {
 		if (sd_is_socket_unix(SD_LISTEN_FDS_START + i, SOCK_STREAM, 1, NULL, 0) <= 0)

@@ -356,29 +356,29 @@ static void options_at_run_time(void **state)
 
 	enable(f, NULL, 0);
 	assert_int_equal(
-		host_update(f->host, "host_plugin", &picky, 1, false, false, &restarted, &err), 0);
+		host_update(f->host, "host_plugin", &picky, 1, false, false, "test", &restarted, &err), 0);
 	assert_false(restarted);
 	assert_int_equal(seen.updates, 1);
 	assert_int_equal(seen.stops, 1); /* of the refused first attempt */
 	assert_int_equal(
-		host_update(f->host, "host_plugin", &interval, 1, false, false, &restarted, &err),
+		host_update(f->host, "host_plugin", &interval, 1, false, false, "test", &restarted, &err),
 		0);
 	assert_false(restarted);
 	turn(f, 2200);
 	assert_in_range(seen.ticks, 2, 3);
 	assert_int_equal(
-		host_update(f->host, "host_plugin", &restart, 1, false, false, &restarted, &err),
+		host_update(f->host, "host_plugin", &restart, 1, false, false, "test", &restarted, &err),
 		0);
 	assert_true(restarted);
 	assert_int_equal(info_of(f, &plugin_host_plugin).ring_bytes, 128 * 1024);
 	/* A change that can't be: what ran before runs again. */
 	assert_int_equal(
-		host_update(f->host, "host_plugin", &broken, 1, false, false, &restarted, &err),
+		host_update(f->host, "host_plugin", &broken, 1, false, false, "test", &restarted, &err),
 		-EIO);
 	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_DEGRADED);
 	assert_string_equal(info_of(f, &plugin_host_plugin).options[0].value, "fine");
 	assert_int_equal(
-		host_update(f->host, "host_plugin", &unset, 1, false, false, &restarted, &err), 0);
+		host_update(f->host, "host_plugin", &unset, 1, false, false, "test", &restarted, &err), 0);
 	assert_string_equal(info_of(f, &plugin_host_plugin).options[1].origin, "default");
 	assert_true(seen.order_ok);
 	/* Given for this run: gone with it. */
