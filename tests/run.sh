@@ -55,7 +55,7 @@ if [ -d build-tsan/tests ] && [ -z "$pattern" ]; then
 		[ -x "$t" ] && run_one "tsan/$(basename "$t" | sed s/^test_//)" "$t"
 	done
 fi
-for kind in check kernel e2e fault fuzz vm; do
+for kind in check kernel accuracy e2e fault fuzz vm; do
 	for t in tests/$kind/*; do
 		[ -f "$t" ] && [ -x "$t" ] && run_one "$kind/$(basename "${t%.*}")" "$t"
 	done
