@@ -166,59 +166,37 @@ static __always_inline bool before_nat(struct payload_head *h, struct bpf_sock *
 	return true;
 }
 
-static __always_inline int dns_udp(struct __sk_buff *skb, struct bpf_sock *sk, bool out)
+/* One way for both transports: the verifier walks it once. */
+static __always_inline int dns_packet(struct __sk_buff *skb, struct bpf_sock *sk, bool tcp,
+				      bool out)
 {
 	bool server = port_wanted(sk->src_port),
 	     client = port_wanted(bpf_ntohs((__be16)sk->dst_port));
 	struct payload_head h;
+	bool to_server;
 	int off;
 
-	if (!client && sk->dst_port && !server)
+	if (!client && !server && (tcp || sk->dst_port))
 		return 1;
 	__builtin_memset(&h, 0, sizeof(h));
-	off = payload_parse(skb, K_IPPROTO_UDP, out, &h);
-	if (off < 0) {
-		plugin_count(PLUGIN_STAT_ERROR);
-		return 1;
-	}
-	if (sk->dst_port)
-		payload_connected(&h, sk);
-	else if (!port_wanted(h.remote_port) && !server && !before_nat(&h, sk))
-		return 1;
-	if (server && !client && opt_no_servers && !port_wanted(h.remote_port)) {
-		plugin_count(PLUGIN_STAT_FILTERED);
-		return 1;
-	}
-	if (take_owner(&h, sk))
-		payload_emit(skb, off, &h, 1);
-	return 1;
-}
-
-static __always_inline int dns_tcp(struct __sk_buff *skb, struct bpf_sock *sk, bool out)
-{
-	bool server = port_wanted(sk->src_port),
-	     client = port_wanted(bpf_ntohs((__be16)sk->dst_port));
-	struct payload_head h;
-	int off;
-
-	if (!server && !client)
-		return 1;
-	__builtin_memset(&h, 0, sizeof(h));
-	off = payload_parse(skb, K_IPPROTO_TCP, out, &h);
+	off = payload_parse(skb, tcp ? K_IPPROTO_TCP : K_IPPROTO_UDP, out, &h);
 	if (off < 0) {
 		plugin_count(PLUGIN_STAT_ERROR);
 		return 1;
 	}
 	if (!h.size && !(h.tcp_flags & (PAYLOAD_SYN | PAYLOAD_FIN | PAYLOAD_RST)))
 		return 1;
-	if (!client && opt_no_servers) {
+	if (sk->dst_port)
+		payload_connected(&h, sk);
+	to_server = port_wanted(payload_opaque(h.remote_port));
+	if (!sk->dst_port && !server && !to_server && !before_nat(&h, sk))
+		return 1;
+	if (opt_no_servers && server && !to_server) {
 		plugin_count(PLUGIN_STAT_FILTERED);
 		return 1;
 	}
-	if (sk->dst_port)
-		payload_connected(&h, sk);
 	if (take_owner(&h, sk))
-		payload_emit(skb, off, &h, DNSFLOW_TCP_CHUNKS);
+		payload_emit(skb, off, &h, tcp ? PAYLOAD_CHUNKS_MAX : 1);
 	return 1;
 }
 
@@ -229,13 +207,9 @@ static __always_inline int dns_skb(struct __sk_buff *skb, bool out)
 	if (!sk)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk)
+	if (!sk || (sk->protocol != K_IPPROTO_TCP && sk->protocol != K_IPPROTO_UDP))
 		return 1;
-	if (sk->protocol == K_IPPROTO_TCP)
-		return dns_tcp(skb, sk, out);
-	if (sk->protocol == K_IPPROTO_UDP)
-		return dns_udp(skb, sk, out);
-	return 1;
+	return dns_packet(skb, sk, sk->protocol == K_IPPROTO_TCP, out);
 }
 
 SEC("cgroup_skb/egress")

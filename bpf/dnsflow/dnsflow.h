@@ -7,6 +7,3 @@
 /* Ports that DNS is expected on. */
 #define DNSFLOW_PORTS_MAX 8
 #define DNSFLOW_MDNS_PORT 5353
-
-/* A segment of a zone transfer may have 64 KiB. */
-#define DNSFLOW_TCP_CHUNKS 16
