@@ -169,7 +169,7 @@ class Cells:
 
 def off(got, want):
     if not want:
-        return f"{got:+d} B"
+        return f"{got:+.0f} B"
     return f"{100 * (got - want) / want:+.1f}%"
 
 
@@ -270,7 +270,7 @@ def main(argv):
         t.run("ip", "netns", "exec", A, "sysctl", "-qw", "net.ipv4.ping_group_range=0 0")
         if "--peers" in argv:
             import peers
-            document.write_peers(DOC, peers.grid(), scenarios())
+            document.write_peers(DOC, peers.run_tools(), scenarios())
             return 0
         cells = ringside_grid()
     if "--write" in argv:
