@@ -41,6 +41,7 @@ struct plugin_info {
 	bool persisted;
 	uint64_t enabled_at_ns, disable_at_ns; /* epoch; 0: none */
 	uint64_t events, rows, kernel_drops, rows_dropped, decode_errors, map_bytes, ring_bytes;
+	uint64_t filtered; /* left out as its options say, in the kernel or later */
 	uint64_t run_count, run_time_ns, missed_runs;
 	char etag[24];
 	unsigned int ntables, nprograms, noptions;

@@ -115,6 +115,7 @@ struct instance {
 		uint64_t events;	/* ring samples handed to event() */
 		uint64_t rows;		/* rows emitted */
 		uint64_t decode_errors; /* samples refused */
+		uint64_t filtered;	/* left out as its options say, once read */
 		uint64_t rows_lost;	/* no memory for a row */
 		uint64_t early_flushes; /* interval rows written before their time because a table
 					   of the plugin was full */

@@ -230,7 +230,14 @@ static int put_options(struct slot *s, struct opt_set *set, bool *ret_restarted,
 	}
 	if (!restart) {
 		s->generation++;
-		return apply_live(s, was, err);
+		r = apply_live(s, was, err);
+		if (r < 0) { /* a value that the plugin refuses: all stays as it was */
+			s->opts = was;
+			s->in.opts = was;
+			was = set;
+			(void)apply_live(s, was, NULL);
+		}
+		return r;
 	}
 	s->in.opts = was; /* its last interval ran under the old ones */
 	slot_unload(s);

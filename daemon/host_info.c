@@ -301,6 +301,7 @@ void host_info(struct host *h, const struct plugin *p, struct plugin_info *ret)
 	ret->events = s->in.count.events;
 	ret->rows = s->in.count.rows;
 	ret->decode_errors = s->in.count.decode_errors;
+	ret->filtered = s->in.count.filtered + s->in.count.kernel[PLUGIN_STAT_FILTERED];
 	ret->kernel_drops = s->in.count.kernel[PLUGIN_STAT_RING_FULL] +
 			    s->in.count.kernel[PLUGIN_STAT_MAP_FULL] +
 			    s->in.count.kernel[PLUGIN_STAT_ERROR];

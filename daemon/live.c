@@ -50,6 +50,7 @@ static int live_plugins(struct daemon *d, struct batch *b)
 		row->rows = info.rows;
 		row->kernel_drops = info.kernel_drops;
 		row->decode_errors = info.decode_errors;
+		row->filtered = info.filtered;
 		row->rows_dropped = info.rows_dropped + plugin_rows_dropped(d, plugins[i]);
 		row->programs = info.nprograms;
 		row->run_count = info.run_count;

@@ -8,8 +8,8 @@
 
 struct plugins_row {
 	struct str name, reason, hook;
-	uint64_t enabled_at, disable_at, events, rows, kernel_drops, decode_errors, rows_dropped,
-		run_count, run_time, missed_runs, map_bytes, ring_bytes;
+	uint64_t enabled_at, disable_at, events, rows, kernel_drops, decode_errors, filtered,
+		rows_dropped, run_count, run_time, missed_runs, map_bytes, ring_bytes;
 	uint32_t programs;
 	uint8_t state; /* enum plugin_state - 1 */
 	uint8_t persisted;

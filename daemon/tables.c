@@ -32,6 +32,8 @@ static const struct field plugins_fields[] = {
 	      "lost in the kernel: ring buffer or maps full, memory unreadable"),
 	FIELD(plugins_row, decode_errors, U64, INT64, COUNTER, "{event}",
 	      "samples that it could not make sense of"),
+	FIELD(plugins_row, filtered, U64, INT64, COUNTER, "{event}",
+	      "left out as its options say"),
 	FIELD(plugins_row, rows_dropped, U64, INT64, COUNTER, "{row}",
 	      "rows that a sink refused or no memory was left for"),
 	FIELD(plugins_row, programs, U32, INT64, GAUGE, "{program}", "BPF programs loaded"),

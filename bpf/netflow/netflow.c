@@ -66,6 +66,18 @@ static const struct opt netflow_options[] = {
 	 .restart = true,
 	 .help = "where the owner of a TCP socket is kept: in its storage (5.11 and later) or in a "
 		 "hash"},
+	{.key = "ports",
+	 .type = OPT_STRING,
+	 .help = "rows for these ports of services alone: 80 8000-8999 https, !53 leaves one out; "
+		 "unset: all"},
+	{.key = "ips",
+	 .type = OPT_STRING,
+	 .help = "rows for these remote addresses alone: 192.0.2.1 10.0.0.0/8 fd00::1-fd00::9, "
+		 "!10.1.0.0/16 leaves some out; unset: all"},
+	{.key = "hostnames",
+	 .type = OPT_STRING,
+	 .help = "rows for these remote names alone, as in dst_domain: *.example.org, "
+		 "!www.example.org leaves one out; unset: all"},
 	{},
 };
 
@@ -167,15 +179,19 @@ static int load_failed(int r, struct err *err)
 		       strerror(-r));
 }
 
-static void read_options(struct instance *in)
+static int read_options(struct instance *in, struct err *err)
 {
 	struct netflow *nf = netflow(in);
+	int r = netflow_filter_read(in, err);
 
+	if (r < 0)
+		return r;
 	nf->ephemeral_port = (uint16_t)opt_i64(in->opts, "ephemeral_port");
 	nf->loopback = opt_bool(in->opts, "loopback");
 	nf->ipv6 = opt_bool(in->opts, "ipv6");
 	nf->skel->bss->opt_loopback = nf->loopback;
 	nf->skel->bss->opt_ipv6 = nf->ipv6;
+	return 0;
 }
 
 static void open_cgroup_root(struct instance *in)
@@ -221,8 +237,7 @@ static int netflow_setup(struct instance *in, struct err *err)
 	r = configure(nf->skel, &v, in->opts);
 	if (r < 0)
 		return err_set(err, r, "cannot size its maps: %s", strerror(-r));
-	read_options(in);
-	return 0;
+	return read_options(in, err);
 }
 
 /* An iterator on one map, run each time that it is read. */
@@ -356,9 +371,7 @@ static int netflow_tick(struct instance *in, uint64_t now_ns)
 static int netflow_update(struct instance *in, const char *key, struct err *err)
 {
 	(void)key;
-	(void)err;
-	read_options(in);
-	return 0;
+	return read_options(in, err);
 }
 
 static int netflow_snapshot(struct instance *in, const struct table *table, struct batch *batch)
@@ -379,6 +392,8 @@ static void netflow_stop(struct instance *in)
 	}
 	flows_free(&nf->flows);
 	seen_free(&nf->seen);
+	netflow_match_free(nf->match);
+	nf->match = NULL;
 	free(nf->buf);
 	closep(&nf->cgroup_fd);
 	nf->buf = NULL;

@@ -4,6 +4,7 @@
 
 #include "bpf/nat.h"
 #include "bpf/netflow/netflow.h"
+#include "bpf/netflow/netflow_match.h"
 #include "bpf/plugin.h"
 
 struct netflow_bpf;
@@ -91,6 +92,7 @@ struct netflow {
 	bool started;
 	uint16_t ephemeral_port;
 	bool loopback, ipv6;
+	struct netflow_match *match; /* NULL: no lists */
 	uint32_t ticks, pass;
 	uint8_t *buf; /* NETFLOW_BUF bytes, of iterators and batches */
 };
@@ -115,6 +117,11 @@ int netflow_show(struct instance *in, const struct netflow_sock *s, struct batch
 /* The flow of that key, a new one if need be; a full table is flushed first. NULL: out of memory
  * (counted). */
 struct flow *netflow_flow(struct instance *in, const struct flow_key *key);
+/* netflow_filter.c: the lists of the options. -EINVAL leaves all as it was. */
+int netflow_filter_read(struct instance *in, struct err *err);
+/* Counts what they leave out; before ports are. */
+bool netflow_filter_drops(struct instance *in, const struct flow_key *key);
+
 /* Looks up the peer behind a translation; before ports are left out. */
 void netflow_find_peer(struct instance *in, struct flow_key *key);
 /* The key of a connection, with both ports. */

@@ -76,7 +76,7 @@ static int account(struct instance *in, const struct netflow_conn *c, const stru
 	      d->failures))
 		return 0;
 	netflow_key(&key, c);
-	if (!netflow_wanted(nf, &key))
+	if (!netflow_wanted(nf, &key) || netflow_filter_drops(in, &key))
 		return 0;
 	netflow_translate(in, &key);
 	netflow_aggregate_port(nf, &key);

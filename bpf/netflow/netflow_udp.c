@@ -80,6 +80,8 @@ static int account(struct instance *in, const struct netflow_udp_key *k,
 	memcpy(key.src, k->src, sizeof(key.src));
 	memcpy(key.dst, k->dst, sizeof(key.dst));
 	memcpy(key.comm, v->comm, strnlen(v->comm, sizeof(key.comm) - 1));
+	if (netflow_filter_drops(in, &key))
+		return 0;
 	netflow_translate(in, &key);
 	netflow_aggregate_port(netflow(in), &key);
 	f = netflow_flow(in, &key);
