@@ -293,6 +293,7 @@ static int queries_up(struct daemon *d, struct err *err)
 	const struct opt_set *v = d->boot;
 	const struct query_engine_options options = {
 		.ring_dir = store_dir(d->store),
+		.services_file = opt_str(v, "query.services_file"),
 		.tables = d->tables,
 		.max_workers = (unsigned int)opt_i64(v, "query.max_workers"),
 		.max_deadline_ns = (uint64_t)opt_i64(v, "query.max_deadline"),

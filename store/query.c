@@ -85,7 +85,8 @@ int query_engine_new(struct query_engine **ret, const struct query_engine_option
 	while (options->tables[e->ntables])
 		e->ntables++;
 	wire_put_tables(&e->tables, options->tables);
-	r = !e->ring_dir || buf_status(&e->tables) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+	e->services_file = strdup(options->services_file ? options->services_file : "");
+	r = !e->ring_dir || !e->services_file || buf_status(&e->tables) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
 	if (!r)
 		r = find_user(e, options->worker_user, err);
 	if (r < 0) {
@@ -104,6 +105,7 @@ void query_engine_free(struct query_engine *e)
 		close(e->exe_fd);
 	buf_free(&e->tables);
 	free(e->ring_dir);
+	free(e->services_file);
 	free(e);
 }
 
@@ -203,6 +205,7 @@ static int send_request(struct query_run *run, struct err *err)
 	struct query_request req = {
 		.sql = run->query->sql,
 		.ring_dir = run->engine->ring_dir,
+		.services_file = run->engine->services_file,
 		.max_rows = run->max_rows,
 		.deadline_ns = run->deadline_ns,
 		.uid = run->engine->uid,

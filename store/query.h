@@ -15,6 +15,7 @@ struct query_engine;
 
 struct query_engine_options {
 	const char *ring_dir;
+	const char *services_file; /* for service(), before /etc/services; NULL or "": none */
 	const struct table *const *tables; /* history and live; NULL-terminated; outlive the engine */
 	unsigned int max_workers;          /* at once; -ENOBUFS beyond */
 	uint64_t max_deadline_ns, default_deadline_ns;

@@ -14,7 +14,7 @@
 
 struct query_engine {
 	struct query_engine_options options;
-	char *ring_dir;
+	char *ring_dir, *services_file;
 	uint32_t uid, gid, ntables;
 	struct buf tables; /* as they travel, made once */
 	atomic_uint running;

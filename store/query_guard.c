@@ -49,11 +49,12 @@ static const char *const denied_functions[] = {
 
 /* Only to suggest one of them for a misspelt name. */
 static const char *const known_functions[] = {
-	"in_cidr",  "ip_family",    "ago",	  "now_ns", "rfc3339", "percentile", "median",
-	"count",    "sum",	    "total",	  "avg",    "min",     "max",	     "group_concat",
-	"coalesce", "ifnull",	    "nullif",	  "iif",    "length",  "substr",     "lower",
-	"upper",    "trim",	    "replace",	  "instr",  "round",   "abs",	     "datetime",
-	"strftime", "json_extract", "row_number", "rank",   "lag",     "lead",
+	"in_cidr",	"ip_family",	"ago",	    "now_ns",	"rfc3339", "percentile",
+	"median",	"count",	"sum",	    "total",	"avg",	   "min",
+	"max",		"group_concat", "coalesce", "ifnull",	"nullif",  "iif",
+	"length",	"substr",	"lower",    "upper",	"trim",	   "replace",
+	"instr",	"round",	"abs",	    "datetime", "service", "strftime",
+	"json_extract", "row_number",	"rank",	    "lag",	"lead",
 };
 
 static const char *const action_names[] = {

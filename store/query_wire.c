@@ -323,6 +323,7 @@ void wire_put_request(struct buf *b, const struct query_request *req, const stru
 
 	wire_put_str(b, req->sql);
 	wire_put_str(b, req->ring_dir);
+	wire_put_str(b, req->services_file);
 	wire_put_u64(b, req->max_rows);
 	wire_put_u64(b, req->deadline_ns);
 	wire_put_u32(b, req->uid);
@@ -341,6 +342,7 @@ int wire_get_request(struct wire *w, struct query_request *ret)
 	*ret = (struct query_request){0};
 	ret->sql = wire_get_str(w, QUERY_MAX_SQL);
 	ret->ring_dir = wire_get_str(w, 4096);
+	ret->services_file = wire_get_str(w, 4096);
 	ret->max_rows = wire_get_u64(w);
 	ret->deadline_ns = wire_get_u64(w);
 	ret->uid = wire_get_u32(w);

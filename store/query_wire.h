@@ -78,7 +78,7 @@ int wire_get_tables(struct wire *w, const struct table ***ret);
 
 /* What the worker is told. Strings and values point into the frame that it was read from. */
 struct query_request {
-	const char *sql, *ring_dir;
+	const char *sql, *ring_dir, *services_file;
 	uint64_t max_rows;
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
 	uint32_t uid, gid;    /* to become; UINT32_MAX: stay */

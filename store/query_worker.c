@@ -64,7 +64,8 @@ static int open_all(struct query_session *s, struct err *err)
 
 	if ((r = open_db(&s->db)) < 0 || (r = open_db(&s->shape)) < 0 || (r = fill_shape(s)) < 0 ||
 	    (r = query_func_register(s->db, &s->now_ns)) < 0 ||
-	    (r = query_func_register(s->shape, &s->now_ns)) < 0 || (r = query_vtab_register(s)) < 0)
+	    (r = query_func_register(s->shape, &s->now_ns)) < 0 || (r = query_vtab_register(s)) < 0 ||
+	    (r = query_service_register(s)) < 0)
 		return err_set(err, r, "the query worker cannot set up SQLite: %s", strerror(-r));
 	return query_history_open(s, err);
 }

@@ -88,6 +88,8 @@ int query_table_index(const struct query_session *s, const char *name);
 void query_table_ddl(struct buf *b, const struct table *t);
 int query_vtab_register(struct query_session *s);
 int query_func_register(sqlite3 *db, const uint64_t *now_ns);
+/* query_service.c: on both databases. Reads files: not sandboxed. */
+int query_service_register(struct query_session *q);
 
 /* query_run.c: everything between the sandbox and the last frame. */
 _Noreturn void query_session_run(struct query_session *s);

@@ -210,6 +210,12 @@ static void test_functions(void **state)
 	assert_query(f, "SELECT in_cidr('fd00::5', 'fd00::/8')", "1");
 	assert_query(f, "SELECT in_cidr('10.1.2.3', '10.1.2.3')", "1");
 	assert_query(f, "SELECT in_cidr(NULL, '10.1.2.3')", NULL);
+	assert_query(f, "SELECT service(99999, 'tcp')", NULL);
+	assert_query(f, "SELECT service(NULL)", NULL);
+	if (access("/etc/services", R_OK) == 0) {
+		assert_query(f, "SELECT service(53, 'udp')", "domain");
+		assert_query(f, "SELECT service(22) || service(22, 'tcp')", "sshssh");
+	}
 	assert_query(f, "SELECT in_cidr('x', '10.1.2.3')", NULL);
 	assert_query(f, "SELECT count(*) FROM netflow WHERE in_cidr(dst_ip, '10.0.0.0/23')", "808");
 	assert_refused(f, "SELECT in_cidr('1.2.3.4', '10/8')", -EINVAL,
