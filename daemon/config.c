@@ -13,6 +13,7 @@
 #include "daemon/config_internal.h"
 #include "daemon/host.h"
 #include "daemon/options.h"
+#include "daemon/tags.h"
 
 #define LOG_MODULE "config"
 #include "base/log.h"
@@ -206,6 +207,17 @@ static int assign_plugin_list(struct config *c, const char *text, enum opt_origi
 	return 0;
 }
 
+/* "tags.env": one item of the list "tags". */
+static int assign_tag(struct config *c, const char *key, const char *text, enum opt_origin origin,
+		      const char *detail, struct err *err)
+{
+	_cleanup_free_ char *list = NULL;
+	int r;
+
+	r = tags_put(c->sections[0].values, key, text, &list, err);
+	return r < 0 ? r : section_assign(&c->sections[0], "tags", list, origin, detail, err);
+}
+
 int config_assign(struct config *c, const char *key, const char *text, enum opt_origin origin,
 		  const char *detail, struct err *err)
 {
@@ -214,6 +226,8 @@ int config_assign(struct config *c, const char *key, const char *text, enum opt_
 	struct err why = {0};
 	int r;
 
+	if (strncmp(key, "tags.", 5) == 0)
+		return assign_tag(c, key + 5, text, origin, detail, err);
 	s = find_section(c, key, &short_key, &why);
 	if (!s) {
 		r = why.code;
@@ -282,7 +296,12 @@ static int load_flags(struct config *c, struct err *err)
 static int check_whole(const struct config *c, struct err *err)
 {
 	const struct opt_set *v = config_daemon(c);
+	_cleanup_(tags_freep) struct tags *tags = NULL;
 	bool listens = *opt_str(v, "api.listen");
+	int r = tags_new(&tags, v, err);
+
+	if (r < 0)
+		return r;
 
 	if (listens && !(*opt_str(v, "api.tls_ca") && *opt_str(v, "api.tls_cert") &&
 			 *opt_str(v, "api.tls_key")))

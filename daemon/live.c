@@ -12,6 +12,7 @@
 #include "daemon/names.h"
 #include "daemon/probe.h"
 #include "daemon/selftables.h"
+#include "daemon/tags.h"
 #include "governor/cgroup.h"
 #include "governor/governor.h"
 #include "store/store.h"
@@ -240,6 +241,22 @@ static int live_names_stats(struct daemon *d, struct batch *b)
 	return 0;
 }
 
+static int live_tags(struct daemon *d, struct batch *b)
+{
+	_cleanup_(tags_freep) struct tags *tags = NULL;
+	int r = tags_new(&tags, config_daemon(d->config), NULL); /* checked when it was read */
+
+	for (size_t i = 0; r == 0 && i < tags_count(tags); i++) {
+		struct tags_row *row = batch_add(b);
+
+		if (!row)
+			return -ENOBUFS;
+		row->key = text(b, tags_key(tags, i));
+		row->value = text(b, tags_value(tags, i));
+	}
+	return r;
+}
+
 int selftables_snapshot(struct selftables *t, const struct table *table, struct batch *batch)
 {
 	static const struct {
@@ -249,6 +266,7 @@ int selftables_snapshot(struct selftables *t, const struct table *table, struct 
 		{&plugins_table, live_plugins},	  {&plugin_cost_table, live_plugin_cost},
 		{&sinks_table, live_sinks},	  {&governor_table, live_governor},
 		{&segments_table, live_segments}, {&capabilities_table, live_capabilities},
+		{&tags_table, live_tags},
 		{&names_table, live_names},	  {&names_stats_table, live_names_stats},
 	};
 

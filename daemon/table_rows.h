@@ -53,6 +53,10 @@ struct segments_row {
 	uint8_t ring, live;
 };
 
+struct tags_row {
+	struct str key, value;
+};
+
 struct loss_row {
 	uint64_t ts;
 	struct str table_name, plugin, stage;

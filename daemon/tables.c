@@ -130,6 +130,11 @@ static const struct field names_stats_fields[] = {
 	NAMES_STAT(misses, "lookups that found none"),
 };
 
+static const struct field tags_fields[] = {
+	TAG(tags_row, key, STR, TEXT, "name of the tag"),
+	TAG(tags_row, value, STR, TEXT, "what every row that leaves this host says for it"),
+};
+
 static const struct field loss_fields[] = {
 	FIELD(loss_row, ts, U64, TIME, TAG, "ns", "end of the second in which it was lost"),
 	TAG(loss_row, table_name, STR, TEXT, "whose rows are missing", .dict = true),
@@ -185,6 +190,8 @@ const struct table names_table = TABLE(
 const struct table names_stats_table =
 	TABLE(names_stats, LIVE, "names_stats", "what became of the names that were learned",
 	      names_stats_fields);
+const struct table tags_table = TABLE(
+	tags_row, LIVE, "tags", "what rows that leave this host say of it: [tags]", tags_fields);
 const struct table loss_table = TABLE(
 	loss_row, AUDIT, "loss", "events and rows that are missing in other tables", loss_fields);
 const struct table governor_decisions_table =
@@ -196,6 +203,7 @@ const struct table daemon_events_table =
 
 const struct table *const self_tables[] = {
 	&plugins_table,	     &plugin_cost_table,	&sinks_table,	      &governor_table,
+	&tags_table,
 	&capabilities_table, &segments_table,		&names_table,	      &names_stats_table,
 	&loss_table,	     &governor_decisions_table, &daemon_events_table, NULL,
 };

@@ -16,6 +16,7 @@
 #include "base/macro.h"
 #include "bpf/plugin.h"
 #include "daemon/config.h"
+#include "daemon/tags.h"
 
 struct scratch {
 	char dir[64], file[96];
@@ -188,6 +189,63 @@ static void whole_configuration(void **state)
 	refused(s, "needs api.tls_ca");
 }
 
+static void expect_tag(const struct tags *t, size_t i, const char *key, const char *value)
+{
+	assert_true(i < tags_count(t));
+	assert_string_equal(tags_key(t, i), key);
+	assert_string_equal(tags_value(t, i), value);
+}
+
+static struct tags *tags_of(const struct config *c)
+{
+	struct tags *t = NULL;
+
+	assert_int_equal(tags_new(&t, config_daemon(c), NULL), 0);
+	return t;
+}
+
+static void tags(void **state)
+{
+	struct scratch *s = *state;
+	struct config *c = load(s);
+	struct tags *t = tags_of(c);
+	char own[256] = "";
+
+	assert_int_equal(gethostname(own, sizeof(own) - 1), 0);
+	assert_int_equal(tags_count(t), 1);
+	expect_tag(t, 0, "host", own);
+	tags_free(t);
+	config_free(c);
+
+	write_text(s->dir, "c.toml", "hostname = \"h\"\n[tags]\nenv = \"prod = 1\"\ndc = \"b\"\n");
+	flag(s, "tags.dc=a");
+	c = load(s);
+	t = tags_of(c);
+	assert_int_equal(tags_count(t), 3);
+	expect_tag(t, 0, "dc", "a");
+	expect_tag(t, 1, "env", "prod = 1");
+	expect_tag(t, 2, "host", "h");
+	tags_free(t);
+	config_free(c);
+
+	write_text(s->dir, "c.toml", "hostname = \"h\"\ntags = [\"host=mine\"]\n");
+	c = load(s);
+	t = tags_of(c);
+	assert_int_equal(tags_count(t), 2);
+	expect_tag(t, 1, "host", "mine");
+	tags_free(t);
+	config_free(c);
+
+	write_text(s->dir, "c.toml", "tags = [\"a=1\", \"a=2\"]\n");
+	refused(s, "twice");
+	write_text(s->dir, "c.toml", "tags = [\"a\"]\n");
+	refused(s, "key=value");
+	write_text(s->dir, "c.toml", "[tags]\n\"9\" = \"x\"\n");
+	refused(s, "begins with a letter");
+	write_text(s->dir, "c.toml", "[tags]\na = \"x,y\"\n");
+	refused(s, "comma");
+}
+
 static void missing_file(void **state)
 {
 	struct scratch *s = *state;
@@ -342,6 +400,7 @@ int main(void)
 		test(unknown_key_with_the_nearest),
 		test(bad_values_of_flags_and_environment),
 		test(whole_configuration),
+		test(tags),
 		test(missing_file),
 		test(enabled_plugins),
 		test(state_that_makes_no_sense),
