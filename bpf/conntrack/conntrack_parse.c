@@ -100,6 +100,9 @@ int conntrack_parse(const struct nlmsghdr *h, struct nat_conn *ret, uint32_t *st
 	if (NFNL_SUBSYS_ID(h->nlmsg_type) != NFNL_SUBSYS_CTNETLINK ||
 	    h->nlmsg_len < NLMSG_LENGTH(sizeof(struct nfgenmsg)))
 		return -EINVAL;
+	/* libmnl reads up to the next multiple of 4; whole attributes end there anyway. */
+	if (h->nlmsg_len % NLMSG_ALIGNTO)
+		return -EINVAL;
 	(void)mnl_attr_parse(h, sizeof(struct nfgenmsg), take, &to);
 	if (!tuple(tb[CTA_TUPLE_ORIG], false, &ret->orig, &ret->family, &ret->transport) ||
 	    !tuple(tb[CTA_TUPLE_REPLY], true, &ret->reply, &family, &transport))
