@@ -114,6 +114,17 @@ static __always_inline bool other_parse(struct __sk_buff *skb, __u8 protocol, bo
 	return true;
 }
 
+/* SCTP doesn't lock a port that was chosen, and the first packet of a server finds it listening. */
+static __always_inline void other_learn(struct nf_udp *u, struct bpf_sock *sk)
+{
+	__u8 dir = u->dir;
+
+	udp_learn(u, sk);
+	if (!dir)
+		dir = sk->state == BPF_TCP_LISTEN ? NETFLOW_DIR_INCOMING : NETFLOW_DIR_OUTGOING;
+	u->dir = dir;
+}
+
 /* A socket that isn't plain TCP or UDP. */
 static __always_inline int other_skb(struct __sk_buff *skb, struct bpf_sock *sk, bool out)
 {
@@ -130,7 +141,7 @@ static __always_inline int other_skb(struct __sk_buff *skb, struct bpf_sock *sk,
 		return 1;
 	if (!udp_plain) {
 		if (!u->netns)
-			udp_learn(u, sk);
+			other_learn(u, sk);
 		if (out && !sctp)
 			other_sender(u);
 	}
@@ -157,6 +168,7 @@ static __always_inline void other_accepted(struct sock *sk)
 	}
 	if (u->pid)
 		return; /* a client whose handshake is complete */
+	u->dir = NETFLOW_DIR_INCOMING;
 	u->opened_ns = bpf_ktime_get_boot_ns();
 	u->how = NETFLOW_OWNER_CREATOR;
 	u->cgroup_id = bpf_get_current_cgroup_id();

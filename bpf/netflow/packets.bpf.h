@@ -70,6 +70,14 @@ static __always_inline __u8 sock_transport(struct sock *sk)
 									  : K_IPPROTO_RAW;
 }
 
+static __always_inline __u8 direction_now(struct sock *sk, __u8 transport)
+{
+	if (transport == K_IPPROTO_UDP)
+		return udp_direction(sk);
+	return sk->__sk_common.skc_state == K_TCP_LISTEN ? NETFLOW_DIR_INCOMING
+							 : NETFLOW_DIR_OUTGOING;
+}
+
 /* Every socket that was seen but TCP's, as it is now. Counted in the socket itself, of all its
  * peers. */
 SEC("iter/bpf_sk_storage_map")
@@ -92,7 +100,7 @@ int udp_sockets_show(struct bpf_iter__bpf_sk_storage_map *ctx)
 		s.conn.dport = bpf_ntohs(sk->__sk_common.skc_dport);
 	}
 	s.conn.netns = sk->__sk_common.skc_net.net->ns.inum;
-	s.conn.dir = s.conn.sport ? udp_direction(sk) : NETFLOW_DIR_OUTGOING;
+	s.conn.dir = u->dir ? u->dir : direction_now(sk, s.conn.transport);
 	s.conn.tx = u->tx;
 	s.conn.rx = u->rx;
 	s.conn.segs_out = u->packets_out;
