@@ -2,7 +2,7 @@
 # Sourced after fetch.sh: runs a directory of test files in a machine with a given kernel.
 
 # Not built into Debian's cloud kernels, and of use to a test of the network.
-vm_modules="veth nf_conntrack nf_conntrack_netlink"
+vm_modules="veth nf_conntrack nf_conntrack_netlink sctp"
 
 vm_dir=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 

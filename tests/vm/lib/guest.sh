@@ -128,6 +128,10 @@ daemon_rows() {
 	done
 	exchange tcp 127.0.0.1 21001
 	exchange tcp ::1 21002
+	datagrams connected 127.0.0.1 21003
+	datagrams unconnected ::1 21004
+	pings
+	associations 21005
 	cli -o tsv sql "SELECT name, state, hook, reason FROM plugins"
 	kill $daemon
 	wait $daemon
@@ -166,6 +170,71 @@ exchange() { # KIND ADDRESS PORT
 	fi
 	owners=$(cli -o tsv sql "SELECT DISTINCT pid FROM netflow WHERE dst_port = $3 AND direction = 'outgoing'" | tail -n +2)
 	check "$1 to $2: owner" equal "$owners" "$client"
+}
+
+# Repeats a statement until it gives what is wanted; its rows on one line.
+rows_become() { # WHAT WANT SQL
+	rows= n=0
+	while [ "$rows" != "$2" ] && [ $n -lt 20 ]; do
+		sleep 1
+		n=$((n + 1))
+		rows=$(cli -o tsv sql "$3" | tail -n +2 | tr '\t\n' '  ')
+	done
+	if ! check "$1" equal "$rows" "$2"; then
+		cat /tmp/cli.err
+		cli -o tsv sql "SELECT * FROM loss"
+		cli -o tsv sql "SELECT * FROM netflow WHERE transport <> 'tcp'"
+	fi
+}
+
+# 31 exchanges: 100 + i bytes there, twice as many back.
+datagrams() { # MODE ADDRESS PORT
+	udpload server plain "$2" "$3" 31 100 >/tmp/server &
+	server=$!
+	until grep -q ready /tmp/server; do usleep 50000; done
+	udpload client "$1" "$2" "$3" 31 100 >/tmp/client
+	wait $server
+	from=$(sed -n 's/^owner //p' /tmp/client) to=$(sed -n 's/^owner //p' /tmp/server)
+	up=$((31 * 100 + 31 * 30 / 2))
+	rows_become "udp to $2, $1: owners, bytes and datagrams" "incoming $to $((2 * up)) $up 31 31 outgoing $from $up $((2 * up)) 31 31 " \
+		"SELECT direction, pid, sum(bytes_written), sum(bytes_read), sum(packets_written), sum(packets_read) FROM netflow
+		WHERE transport = 'udp' AND ((src_port = $3 AND direction = 'incoming') OR (dst_port = $3 AND direction = 'outgoing'))
+		GROUP BY 1, 2 ORDER BY 1"
+}
+
+# 31 echoes through a ping socket and 31 packets of a protocol of our own.
+pings() {
+	echo "0 0" >/proc/sys/net/ipv4/ping_group_range
+	scenarios ping client 127.0.0.1 0 >/tmp/client
+	set -- $(sed -n 's/^truth //p' /tmp/client)
+	rows_become "icmp: owner, bytes and packets" "$(sed -n 's/^owner //p' /tmp/client) $1 $2 $3 $4 " "SELECT pid, sum(bytes_written),
+		sum(bytes_read), sum(packets_written), sum(packets_read) FROM netflow WHERE transport = 'icmp' GROUP BY 1"
+	scenarios raw server 127.0.0.1 0 >/tmp/server &
+	server=$!
+	until grep -q ready /tmp/server; do usleep 50000; done
+	scenarios raw client 127.0.0.1 0 >/tmp/client
+	wait $server
+	set -- $(sed -n 's/^truth //p' /tmp/client)
+	# Two sockets of that protocol on one host: the sender's reads its own packets too.
+	rows_become "raw: owners, bytes and packets" "$(sed -n 's/^owner //p' /tmp/client) $1 $3 $(sed -n 's/^owner //p' /tmp/server) 0 0 " \
+		"SELECT pid, sum(bytes_written), sum(packets_written) FROM netflow WHERE transport = 'raw' GROUP BY 1 ORDER BY 2 DESC"
+}
+
+# Seven associations: who connected and who accepted; the bytes are those of the chunks, at least the payload.
+associations() { # PORT
+	if [ ! -d /proc/net/sctp ]; then
+		echo "skip sctp: no such module"
+		return
+	fi
+	scenarios sctp server 127.0.0.1 "$1" >/tmp/server &
+	server=$!
+	until grep -q ready /tmp/server; do usleep 50000; done
+	scenarios sctp client 127.0.0.1 "$1" >/tmp/client
+	wait $server
+	rows_become "sctp: owners and bytes" "incoming $(sed -n '/^owner /{s///p;q}' /tmp/server) 1 1 outgoing $(sed -n '/^owner /{s///p;q}' /tmp/client) 1 1 " \
+		"SELECT direction, pid, sum(bytes_written) BETWEEN CASE direction WHEN 'incoming' THEN 380261 ELSE 86429 END AND 500000,
+		sum(bytes_read) BETWEEN CASE direction WHEN 'incoming' THEN 86429 ELSE 380261 END AND 500000 FROM netflow WHERE transport = 'sctp'
+		AND ((src_port = $1 AND direction = 'incoming') OR (dst_port = $1 AND direction = 'outgoing')) GROUP BY 1, 2 ORDER BY 1"
 }
 
 echo "kernel $(uname -r)"
