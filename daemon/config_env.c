@@ -23,7 +23,8 @@ static const char *env_value(const struct config *c, const char *name)
 /* DataKit's names of plugins, so that its manifests work as they are. */
 static int alias_plugins(const char *text, char *dst, size_t cap, struct err *err)
 {
-	static const char *const names[][2] = {{"ebpf-net", "netflow"}, {"ebpf-bash", "bash"}};
+	static const char *const names[][2] = {
+		{"ebpf-net", "netflow"}, {"ebpf-bash", "bash"}, {"ebpf-conntrack", "conntrack"}};
 	_cleanup_buf_ struct buf out = {0};
 	const char *p = text;
 
