@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What a running plugin calls to emit rows, and what all plugins have in common. */
 #include <assert.h>
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <string.h>
 
@@ -8,6 +9,11 @@
 
 /* Rows a batch: one transaction of the store, one hand-over per sink. */
 #define BATCH_ROWS 512
+/* 1 in 64: a little above one in a hundred, below which sums of samples mean nothing. */
+#define SAMPLING_STEPS 6
+/* 80 s for the usual 10: later is still worth more than never. */
+#define INTERVAL_STEPS 3
+#define INTERVAL_MAX_NS (3600 * 1000000000ull)
 /* With this much text a batch goes out early, so that the rows to come always find room in the
  * arena. */
 #define BATCH_TEXT (256 * 1024)
@@ -37,6 +43,12 @@ const struct opt plugin_common_options[] = {
 	 .restart = true,
 	 .help = "memory for events on their way out of the kernel, in bytes; rounded up to a "
 		 "power of two"},
+	{.key = "priority",
+	 .type = OPT_INT,
+	 .def = "50",
+	 .min = "0",
+	 .max = "100",
+	 .help = "at a limit plugins with a low priority are disabled before those with a high one"},
 	{},
 };
 
@@ -115,6 +127,26 @@ struct str instance_str(struct instance *in, unsigned int table, const char *tex
 	if (len && !s.len)
 		in->count.rows_lost++;
 	return s;
+}
+
+int instance_shed_sampling(struct instance *in, unsigned int step)
+{
+	uint32_t key = 0, shift = step < SAMPLING_STEPS ? step : SAMPLING_STEPS;
+	int fd = in->obj ? bpf_object__find_map_fd_by_name(in->obj, ".data.shed") : -ENOENT;
+
+	if (fd < 0)
+		return fd;
+	if (bpf_map_update_elem(fd, &key, &shift, BPF_ANY) < 0)
+		return -errno;
+	return SAMPLING_STEPS;
+}
+
+int instance_shed_interval(struct instance *in, unsigned int step)
+{
+	uint64_t interval = in->base_interval_ns << (step < INTERVAL_STEPS ? step : INTERVAL_STEPS);
+
+	in->interval_ns = interval < INTERVAL_MAX_NS ? interval : INTERVAL_MAX_NS;
+	return INTERVAL_STEPS;
 }
 
 void instance_flush(struct instance *in)

@@ -16,6 +16,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Set by the host before load. The daemon never observes itself. */
 const volatile __u32 self_tgid;
 
+/*
+ * Set by the host while the plugin runs: one event in 2^sample_shift is kept. Only plugins whose rows
+ * stand for themselves ask sampled_out(); sums and pairs must not lose parts.
+ */
+volatile __u32 sample_shift SEC(".data.shed");
+
 /* The host sizes it from the option ring_size and reads it on a timer: never wake it per event. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -36,6 +42,17 @@ static __always_inline void plugin_count(enum plugin_stat stat)
 
 	if (n)
 		*n += 1; /* per CPU; a lost race with an interrupt costs one count at most */
+}
+
+/* True: leave this event out (counted). Ask before anything that costs. */
+static __always_inline bool sampled_out(void)
+{
+	__u32 shift = sample_shift & 31;
+
+	if (!shift || !(bpf_get_prandom_u32() & ((1u << shift) - 1)))
+		return false;
+	plugin_count(PLUGIN_STAT_SAMPLED);
+	return true;
 }
 
 /* A sample to fill, or NULL (counted). */

@@ -33,6 +33,7 @@ struct plugin {
 	size_t state_size;	      /* of in->state */
 	uint32_t default_ring_bytes;  /* of the ring buffer; 0: as plugin_common_options says */
 	uint64_t default_interval_ns; /* of tick; 0: every second */
+	uint8_t default_priority;     /* where nobody set the option; 0: as plugin_common_options says */
 
 	/* All optional; called on the loop thread only, in this order. 0 or negative errno; err
 	 * says why in one sentence. */
@@ -51,6 +52,12 @@ struct plugin {
 	/* Adds the rows of one of its live tables as they are now. -ENOBUFS when the batch is full:
 	 * the host retries larger. */
 	int (*snapshot)(struct instance *in, const struct table *table, struct batch *batch);
+	/*
+	 * Cost less than one could, by `step` steps; 0: nothing is left out. Steps beyond the last are
+	 * the last. Returns how many there are, or negative errno. Called after start and whenever the
+	 * governor asks. instance_shed_sampling() and instance_shed_interval() are ready to be used.
+	 */
+	int (*shed)(struct instance *in, unsigned int step);
 	void (*stop)(struct instance *in); /* half-started instances too; links are gone after it */
 };
 
@@ -93,6 +100,7 @@ struct instance {
 	void *state; /* zeroed, plugin->state_size bytes, the plugin's own */
 	const struct opt_set *opts;
 	uint64_t interval_ns;
+	uint64_t base_interval_ns; /* before anything was shed */
 	const struct enrich_ops *enrich;
 	void *enrich_ctx;
 	struct nat_table *nat; /* bpf/nat.h: the host's; may be NULL */
@@ -134,6 +142,10 @@ void *instance_row(struct instance *in, unsigned int table);
 /* Text for a REPR_STR field of the row that instance_row() gave last for that table; no room counts
  * in rows_lost. */
 struct str instance_str(struct instance *in, unsigned int table, const char *text, size_t len);
+/* For plugin.shed: events, half of them a step, down to 1 in 64. The kernel half asks sampled_out(). */
+int instance_shed_sampling(struct instance *in, unsigned int step);
+/* For plugin.shed: rows, by an interval twice as long a step, up to 8 times; nothing is lost but time. */
+int instance_shed_interval(struct instance *in, unsigned int step);
 /* Host: publishes what is gathered (100 ms timer, end of tick, stop). */
 void instance_flush(struct instance *in);
 int instance_out_new(struct instance *in);
@@ -142,7 +154,7 @@ void instance_out_free(struct instance *in);
  * store holds). */
 void instance_seed_ts(struct instance *in, unsigned int table, uint64_t last_ts);
 
-/* Options that every plugin has: interval (1s..1h), ring_size (bytes, restart). */
+/* Options that every plugin has: interval (1s..1h), ring_size (bytes, restart), priority. */
 extern const struct opt plugin_common_options[];
 
 /* All plugins of this build; NULL-terminated; generated from bpf/CMakeLists.txt. */

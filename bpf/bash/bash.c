@@ -364,5 +364,5 @@ PLUGIN(bash,
        .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON, and a bash executable at "
 		"one of the option's paths",
        TABLES(&bash_table), .options = bash_options, .state_size = sizeof(struct bash_state),
-       .default_interval_ns = TICK_NS, .setup = bash_setup, .start = bash_start,
+       .default_interval_ns = TICK_NS, .default_priority = 90, .setup = bash_setup, .start = bash_start,
        .event = bash_event, .tick = bash_tick, .stop = bash_stop);

@@ -408,4 +408,5 @@ PLUGIN(netflow,
        TABLES(&netflow_table, &netflow_connections_table), .options = netflow_options,
        .state_size = sizeof(struct netflow), .default_interval_ns = 10 * NSEC_PER_SEC,
        .setup = netflow_setup, .start = netflow_start, .event = netflow_event, .tick = netflow_tick,
-       .update = netflow_update, .snapshot = netflow_snapshot, .stop = netflow_stop);
+       .update = netflow_update, .snapshot = netflow_snapshot, .stop = netflow_stop,
+       .shed = instance_shed_interval, .default_priority = 80);

@@ -37,6 +37,9 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx)
 
 	if (!sk || ctx->protocol != K_IPPROTO_TCP)
 		return 1;
+	/* Here, so that packets of a connection that is left out cost no more than others'. */
+	if (sampled_out())
+		return 1;
 	s = bpf_sk_storage_get(&sni_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s) {
 		plugin_count(PLUGIN_STAT_MAP_FULL);

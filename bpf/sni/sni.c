@@ -371,4 +371,5 @@ PLUGIN(sni,
 		"cgroup2 hierarchy",
        TABLES(&hello_table, &stats_table), .state_size = sizeof(struct sni),
        .default_interval_ns = 10 * NSEC_PER_SEC, .setup = sni_setup, .start = sni_start,
-       .event = sni_event, .tick = sni_tick, .snapshot = sni_snapshot, .stop = sni_stop);
+       .default_priority = 30, .event = sni_event, .tick = sni_tick, .snapshot = sni_snapshot,
+       .shed = instance_shed_sampling, .stop = sni_stop);
