@@ -205,14 +205,16 @@ Ringside__V1__Governor *msg_governor(struct arena *a, const struct governor_info
 	l->net_limit = msg_bytes_limit(a, g->net_limit, "/s");
 	l->limit_action = msg_text(a, g->limit_action);
 	l->net_limit_scope = msg_text(a, g->net_limit_scope);
-	m->resources = arena_alloc(a, 3 * sizeof(*m->resources));
+	l->kernel_cpu_limit = cpu_limit(a, g->kernel_cpu_limit);
+	m->resources = arena_alloc(a, 4 * sizeof(*m->resources));
 	if (!m->resources)
 		return NULL;
-	m->n_resources = 3;
+	m->n_resources = 4;
 	m->resources[0] = msg_usage(a, "cpu", g->cpu_known, g->cpu_usage, g->cpu_limit, "m{cpu}");
 	m->resources[1] = msg_usage(a, "mem", g->mem_known, g->mem_usage, g->mem_limit, "By");
 	m->resources[2] = msg_usage(a, "net", g->net_known, g->net_usage, g->net_limit, "By/s");
-	if (!m->resources[0] || !m->resources[1] || !m->resources[2])
+	m->resources[3] = msg_usage(a, "kernel_cpu", g->kernel_cpu_known, g->cpu_bpf, g->kernel_cpu_limit, "m{cpu}");
+	if (!m->resources[0] || !m->resources[1] || !m->resources[2] || !m->resources[3])
 		return NULL;
 	m->state = msg_text(a, g->state);
 	m->cpu_bpf = g->cpu_bpf;

@@ -43,6 +43,7 @@ struct plugin_info {
 	uint64_t events, rows, kernel_drops, rows_dropped, decode_errors, map_bytes, ring_bytes;
 	uint64_t filtered; /* left out as its options say, in the kernel or later */
 	uint64_t run_count, run_time_ns, missed_runs;
+	uint64_t sampled; /* events left out on purpose, to stay within a limit */
 	char etag[24];
 	unsigned int ntables, nprograms, noptions;
 	char tables[8][48];
@@ -60,12 +61,12 @@ struct keyval {
 };
 
 struct governor_info {
-	char state[16], limit_action[16], net_limit_scope[16], net_interface[16], cgroup[256], last_event[256];
+	char state[16], limit_action[16], net_limit_scope[16], net_interface[16], cgroup[256], last_event[512];
 	/* limit 0: none. cpu in millicores, mem in bytes, net in bytes per second. *_known: could be measured. */
-	uint64_t cpu_limit, mem_limit, net_limit;
+	uint64_t cpu_limit, mem_limit, net_limit, kernel_cpu_limit;
 	uint64_t cpu_usage, mem_usage, net_usage;
 	uint64_t cpu_bpf, rss_bytes, bpf_map_bytes;
-	bool cpu_known, mem_known, net_known;
+	bool cpu_known, mem_known, net_known, kernel_cpu_known; /* usage of kernel_cpu: cpu_bpf */
 };
 
 struct config_value_info {
@@ -133,7 +134,7 @@ struct api_ops {
 		     uint64_t deadline_mono_ns, const atomic_bool *cancelled, const struct api_query_sink *sink,
 		     struct err *err);
 	int (*governor_get)(void *ctx, struct governor_info *ret, struct err *err);
-	/* keys: cpu_limit, mem_limit, net_limit, limit_action, net_limit_scope. */
+	/* keys: cpu_limit, mem_limit, net_limit, kernel_cpu_limit, limit_action, net_limit_scope. */
 	int (*limits_update)(void *ctx, const struct keyval *limits, size_t n, bool persist, bool validate_only,
 			     struct governor_info *ret, struct err *err);
 	int (*daemon_get)(void *ctx, struct daemon_info *ret, struct err *err);

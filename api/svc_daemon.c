@@ -29,15 +29,16 @@ int governor_get_handler(struct api_job *job)
 	return answer.governor ? job_reply(job, &answer.base) : no_room(job);
 }
 
-enum { LIMITS = 5 };
+/* The first two of them name a choice, the rest are limits that can be lifted. */
+enum { LIMITS = 6, CHOICES = 2 };
 
-static const char *const limit_keys[LIMITS] = {"cpu_limit", "mem_limit", "net_limit", "limit_action",
-					       "net_limit_scope"};
+static const char *const limit_keys[LIMITS] = {"limit_action", "net_limit_scope", "cpu_limit",
+					       "mem_limit",    "net_limit",       "kernel_cpu_limit"};
 
 static const char *limit_value(const Ringside__V1__Limits *l, size_t i)
 {
-	const char *const values[LIMITS] = {l->cpu_limit, l->mem_limit, l->net_limit, l->limit_action,
-					    l->net_limit_scope};
+	const char *const values[LIMITS] = {l->limit_action, l->net_limit_scope, l->cpu_limit,
+					    l->mem_limit,    l->net_limit,       l->kernel_cpu_limit};
 
 	return values[i];
 }
@@ -59,8 +60,8 @@ static int check_mask(struct api_job *job, const Google__Protobuf__FieldMask *ma
 			k++;
 		if (k == LIMITS)
 			return err_set(&job->err, -EINVAL,
-				       "update_mask names '%s': use cpu_limit, mem_limit, net_limit, limit_action or "
-				       "net_limit_scope",
+				       "update_mask names '%s': use cpu_limit, kernel_cpu_limit, mem_limit, net_limit, "
+				       "limit_action or net_limit_scope",
 				       mask->paths[i]);
 	}
 	return 0;
@@ -81,9 +82,9 @@ static int pick_limits(struct api_job *job, const Ringside__V1__UpdateLimitsRequ
 
 		if (mask ? !in_mask(mask, limit_keys[i]) : !*value)
 			continue;
-		if (!*value && i >= 3)
+		if (!*value && i < CHOICES)
 			return err_set(&job->err, -EINVAL, "%s is empty: give %s", limit_keys[i],
-				       i == 3 ? "shed, exit or report" : "self or nic");
+				       i == 0 ? "shed, exit or report" : "self or nic");
 		out[n++] = (struct keyval){limit_keys[i], *value ? value : "0"};
 	}
 	if (!n)

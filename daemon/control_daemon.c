@@ -30,6 +30,8 @@ int control_governor_get(void *ctx, struct governor_info *ret, struct err *err)
 		.mem_limit = limits.limit[RESOURCE_MEM],
 		.net_limit = limits.limit[RESOURCE_NET],
 		.cpu_usage = u.sample.value[RESOURCE_CPU],
+		.kernel_cpu_limit = limits.limit[RESOURCE_KERNEL_CPU],
+		.kernel_cpu_known = u.sample.valid[RESOURCE_KERNEL_CPU],
 		.mem_usage = u.sample.value[RESOURCE_MEM],
 		.net_usage = u.sample.value[RESOURCE_NET],
 		.cpu_known = u.sample.valid[RESOURCE_CPU],
@@ -61,8 +63,8 @@ struct limits_request {
 
 static bool is_limit(const char *key)
 {
-	static const char *const keys[] = {"cpu_limit", "mem_limit", "net_limit", "limit_action",
-					   "net_limit_scope"};
+	static const char *const keys[] = {"cpu_limit",	   "mem_limit",	      "net_limit",
+					   "limit_action", "net_limit_scope", "kernel_cpu_limit"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (strcmp(keys[i], key) == 0)
@@ -91,8 +93,8 @@ static int check_limits(struct limits_request *q)
 	for (size_t i = 0; i < q->n; i++) {
 		if (!is_limit(q->limits[i].key))
 			return err_set(q->err, -EINVAL,
-				       "'%.48s' is not a limit; use cpu_limit, mem_limit, "
-				       "net_limit, limit_action or net_limit_scope",
+				       "'%.48s' is not a limit; use cpu_limit, kernel_cpu_limit, "
+				       "mem_limit, net_limit, limit_action or net_limit_scope",
 				       q->limits[i].key);
 		r = opt_set_assign(scratch, q->limits[i].key, limit_text(&q->limits[i]),
 				   OPT_ORIGIN_RPC, q->err);

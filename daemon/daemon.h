@@ -61,8 +61,9 @@ struct daemon {
 	uint64_t watchdog_ns; /* 0: nobody watches */
 	char last_exit[256];  /* of the run before, if a limit ended it */
 	pthread_mutex_t decision_lock;
-	char decision[256];			    /* the governor's last word */
+	char decision[512];			    /* the governor's last word */
 	_Atomic uint64_t bpf_run_ns, bpf_map_bytes; /* written by the loop, read by the governor */
+	_Atomic unsigned int ladder_can;	    /* written by the loop, read by the governor */
 	bool ready;				    /* loop thread */
 	_Atomic int exit_status;
 	_Atomic bool stopping;

@@ -95,14 +95,14 @@ void host_free(struct host *h)
 	free(h);
 }
 
-static void set_state(struct slot *s, enum plugin_state state, const char *reason)
+void slot_set_state(struct slot *s, enum plugin_state state, const char *reason)
 {
 	s->state = state;
 	snprintf(s->reason, sizeof(s->reason), "%s", reason);
 	s->generation++;
 }
 
-static void changed(struct slot *s, const char *event, const char *detail, const char *actor)
+void slot_changed(struct slot *s, const char *event, const char *detail, const char *actor)
 {
 	if (s->host->o.on_change)
 		s->host->o.on_change(s->host->o.ctx, s->plugin->name, event, detail, actor,
@@ -110,29 +110,30 @@ static void changed(struct slot *s, const char *event, const char *detail, const
 }
 
 /* Loads a plugin that isn't loaded and says how it went. */
-static int slot_start(struct slot *s, const char *actor, struct err *err)
+int slot_start(struct slot *s, const char *actor, struct err *err)
 {
 	struct err why = {0};
 	int r;
 
-	set_state(s, PLUGIN_STATE_STARTING, "");
+	slot_set_state(s, PLUGIN_STATE_STARTING, "");
+	s->shed_off = false;
 	r = slot_load(s, &why);
 	host_drain_update(s->host);
 	if (r < 0) {
 		/* A refusal of the kernel that a plugin foresaw, or that the probes saw; the rest
 		 * is a failure. */
-		set_state(s, r == -EOPNOTSUPP ? PLUGIN_STATE_UNSUPPORTED : PLUGIN_STATE_FAILED,
+		slot_set_state(s, r == -EOPNOTSUPP ? PLUGIN_STATE_UNSUPPORTED : PLUGIN_STATE_FAILED,
 			  why.msg);
 		log_warn("plugin %s cannot start: %s, skipping", s->plugin->name, why.msg);
-		changed(s, "plugin_failed", why.msg, actor);
+		slot_changed(s, "plugin_failed", why.msg, actor);
 		return err_set(err, r, "plugin %s cannot start: %.200s", s->plugin->name, why.msg);
 	}
 	s->enabled_at = clock_real_ns();
-	set_state(s, s->in.degraded[0] ? PLUGIN_STATE_DEGRADED : PLUGIN_STATE_RUNNING,
+	slot_set_state(s, s->in.degraded[0] ? PLUGIN_STATE_DEGRADED : PLUGIN_STATE_RUNNING,
 		  s->in.degraded);
 	log_info("plugin %s runs%s%s", s->plugin->name, s->in.degraded[0] ? " with less: " : "",
 		 s->in.degraded);
-	changed(s, "plugin_enabled", s->in.degraded, actor);
+	slot_changed(s, "plugin_enabled", s->in.degraded, actor);
 	return 0;
 }
 
@@ -140,6 +141,7 @@ static void slot_stop(struct slot *s)
 {
 	s->expire = sd_event_source_disable_unref(s->expire);
 	s->disable_at = s->enabled_at = 0;
+	s->shed_off = false;
 	slot_unload(s);
 	host_drain_update(s->host);
 }
@@ -152,9 +154,9 @@ static int on_expire(sd_event_source *source, uint64_t usec, void *arg)
 	(void)usec;
 	slot_stop(s);
 	slot_reset_options(s);
-	set_state(s, PLUGIN_STATE_DISABLED, "its time was up");
+	slot_set_state(s, PLUGIN_STATE_DISABLED, "its time was up");
 	log_info("plugin %s disabled: its time was up", s->plugin->name);
-	changed(s, "plugin_disabled", "its time was up", "timer");
+	slot_changed(s, "plugin_disabled", "its time was up", "timer");
 	return 0;
 }
 
@@ -192,11 +194,15 @@ static int apply_live(struct slot *s, const struct opt_set *was, struct err *err
 		if (!differs(was, s->opts, o->key))
 			continue;
 		if (strcmp(o->key, "interval") == 0) {
-			s->in.interval_ns = (uint64_t)opt_i64(s->opts, "interval");
+			s->in.base_interval_ns = slot_interval(s);
+			s->in.interval_ns = s->in.base_interval_ns;
+			slot_shed_apply(s);
 			r = slot_tick_start(s, err);
 			if (r < 0)
 				return r;
 		}
+		if (strcmp(o->key, "priority") == 0)
+			continue; /* the host's alone */
 		if (s->plugin->update && (r = s->plugin->update(&s->in, o->key, err)) < 0)
 			return r;
 	}
@@ -221,7 +227,8 @@ static int put_options(struct slot *s, struct opt_set *set, bool *ret_restarted,
 		any |= d;
 		/* A live option that the plugin has no ear for is as good as none. */
 		restart |= d &&
-			   (o->restart || (!s->plugin->update && strcmp(o->key, "interval") != 0));
+			   (o->restart || (!s->plugin->update && strcmp(o->key, "interval") != 0 &&
+					   strcmp(o->key, "priority") != 0));
 	}
 	*ret_restarted = restart && s->loaded;
 	if (!any || !s->loaded) {
@@ -287,13 +294,13 @@ int host_disable(struct host *h, const char *name, bool persist, const char *act
 		return -ENOENT;
 	if (persist)
 		r = slot_persist(s, false, err);
-	if (s->loaded) {
+	if (s->loaded || s->shed_off) {
 		slot_stop(s);
 		log_info("plugin %s disabled", s->plugin->name);
-		set_state(s, PLUGIN_STATE_DISABLED, "");
-		changed(s, "plugin_disabled", "", actor);
+		slot_set_state(s, PLUGIN_STATE_DISABLED, "");
+		slot_changed(s, "plugin_disabled", "", actor);
 	} else {
-		set_state(s, PLUGIN_STATE_DISABLED, "");
+		slot_set_state(s, PLUGIN_STATE_DISABLED, "");
 	}
 	slot_reset_options(s);
 	return r;
@@ -315,9 +322,9 @@ int host_update(struct host *h, const char *name, const struct keyval *options, 
 		return r;
 	r = put_options(s, TAKE_PTR(set), ret_restarted, actor, err);
 	if (r == 0)
-		changed(s, "plugin_updated", *ret_restarted ? "restarted" : "", actor);
+		slot_changed(s, "plugin_updated", *ret_restarted ? "restarted" : "", actor);
 	if (r == 0 && persist)
-		r = slot_persist(s, slot_is_running(s), err);
+		r = slot_persist(s, slot_is_running(s) || s->shed_off, err);
 	return r;
 }
 
@@ -339,8 +346,8 @@ void host_stop_all(struct host *h)
 		if (!s->loaded)
 			continue;
 		slot_stop(s);
-		set_state(s, PLUGIN_STATE_DISABLED, "");
-		changed(s, "plugin_disabled", "", "stop");
+		slot_set_state(s, PLUGIN_STATE_DISABLED, "");
+		slot_changed(s, "plugin_disabled", "", "stop");
 	}
 }
 

@@ -11,6 +11,7 @@
 #include "api/ops.h"
 #include "base/err.h"
 #include "bpf/plugin.h"
+#include "governor/policy.h"
 
 struct config;
 struct host;
@@ -70,6 +71,35 @@ typedef void (*host_loss_fn)(void *arg, const char *table, const char *plugin, c
 			     uint64_t lost);
 /* Each second: reads kernel counters and costs, reports what was lost since the last call. */
 void host_account(struct host *h, host_loss_fn fn, void *arg);
+
+/* What a running plugin cost since the last call, a second of it. */
+struct plugin_cost {
+	const char *plugin;
+	double events, runs, rows; /* a second */
+	double run_time_avg;	   /* ns; 0: no runs */
+	double kernel_mcores, user_mcores;
+	uint64_t map_bytes, ring_bytes, sampled;
+	unsigned int shed_step;
+};
+typedef void (*host_cost_fn)(void *arg, const struct plugin_cost *cost);
+void host_costs(struct host *h, host_cost_fn fn, void *arg);
+
+/*
+ * The governor's ladder. A step leaves out half of the events that can be sampled and doubles
+ * intervals that can be longer; said gets what that means, by plugin. shed_plugin disables the one
+ * with the lowest priority, among several the dearest; one that costs a tenth of the dearest or less
+ * is no help. Negative: nothing was there to be done.
+ */
+struct host_can {
+	bool step, plugin;	 /* to shed */
+	bool unstep, unplugin; /* to give back */
+};
+void host_can_shed(const struct host *h, struct host_can *ret);
+int host_shed_step(struct host *h, int by, char *said, size_t cap);
+int host_shed_plugin(struct host *h, enum resource r, const char *reason, const char **ret_name);
+int host_unshed_plugin(struct host *h, const char **ret_name);
+/* All steps, all plugins. */
+void host_unshed_all(struct host *h);
 
 /* As of the last host_account(): BPF run time so far, unloaded programs included, and map bytes. */
 void host_cost(struct host *h, uint64_t *ret_run_ns, uint64_t *ret_map_bytes);

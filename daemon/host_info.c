@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/macro.h"
 #include "daemon/host_internal.h"
 
@@ -51,6 +52,7 @@ void slot_read_counters(struct slot *s)
 		[HOST_LOSS_KERNEL_ERROR] = c->kernel[PLUGIN_STAT_ERROR],
 		[HOST_LOSS_DECODE] = c->decode_errors,
 		[HOST_LOSS_NO_MEMORY] = c->rows_lost,
+		[HOST_LOSS_SAMPLED] = c->kernel[PLUGIN_STAT_SAMPLED],
 	};
 
 	for (unsigned int i = 0; i < HOST_LOSS_MAX; i++) {
@@ -116,7 +118,7 @@ void slot_read_cost(struct slot *s, bool maps)
 static void slot_tell_losses(struct slot *s, host_loss_fn fn, void *arg)
 {
 	static const char *const stages[HOST_LOSS_MAX] = {"ring_full", "map_full", "kernel_error",
-							  "decode", "no_memory"};
+							  "decode", "no_memory", "sampled"};
 	const char *table = "";
 
 	for (unsigned int i = 0; s->plugin->tables && s->plugin->tables[i] && !*table; i++)
@@ -133,7 +135,7 @@ static void slot_tell_losses(struct slot *s, host_loss_fn fn, void *arg)
 
 void host_account(struct host *h, host_loss_fn fn, void *arg)
 {
-	uint64_t run_ns = 0, bytes = 0;
+	uint64_t run_ns = 0, bytes = 0, now_ns = clock_mono_ns();
 
 	for (unsigned int i = 0; i < h->nslots; i++) {
 		struct slot *s = &h->slots[i];
@@ -141,6 +143,7 @@ void host_account(struct host *h, host_loss_fn fn, void *arg)
 		if (s->loaded) {
 			slot_read_counters(s);
 			slot_read_cost(s, !s->map_bytes || h->account_calls % MAP_BYTES_EVERY == 0);
+			slot_rate(s, now_ns);
 		}
 		slot_tell_losses(s, fn, arg);
 		run_ns += s->retired_run_ns + s->run_ns;
@@ -307,6 +310,7 @@ void host_info(struct host *h, const struct plugin *p, struct plugin_info *ret)
 			    s->in.count.kernel[PLUGIN_STAT_ERROR];
 	ret->rows_dropped =
 		s->in.count.rows_lost; /* what sinks refuse is added by whoever sees the bus */
+	ret->sampled = s->in.count.kernel[PLUGIN_STAT_SAMPLED];
 	ret->map_bytes = s->map_bytes;
 	ret->ring_bytes = s->ring_bytes;
 }

@@ -12,7 +12,14 @@ enum host_loss {
 	HOST_LOSS_KERNEL_ERROR,
 	HOST_LOSS_DECODE,
 	HOST_LOSS_NO_MEMORY,
+	HOST_LOSS_SAMPLED,
 	HOST_LOSS_MAX,
+};
+
+/* What a plugin's present run has cost so far. */
+struct slot_totals {
+	uint64_t at_ns; /* CLOCK_MONOTONIC; 0: none yet */
+	uint64_t run_ns, runs, user_ns, events, rows, sampled;
 };
 
 /* One per plugin of this build, running or not. */
@@ -42,6 +49,13 @@ struct slot {
 	uint64_t counted[HOST_LOSS_MAX];  /* of the present run, up to here in untold */
 	uint64_t untold[HOST_LOSS_MAX];	  /* not yet in the table "loss" */
 	uint64_t run_ns, runs, map_bytes; /* of the present run, measured each second */
+	uint64_t user_ns; /* of the loop's thread in this run: reading, decoding, ticks */
+
+	/* The governor's ladder. */
+	bool shed_off;		 /* it disabled the plugin, and brings it back */
+	unsigned int shed_steps; /* that the plugin has */
+	struct slot_totals rated, logged; /* at the last second; at the last row of its cost */
+	double kernel_mcores, user_mcores, rows_rate; /* of the last seconds */
 };
 
 struct host {
@@ -50,8 +64,20 @@ struct host {
 	unsigned int nslots;
 	unsigned int account_calls;
 	uint64_t cost_run_ns, cost_map_bytes;
+	unsigned int shed_step; /* in force for all plugins that have it */
 	struct slot slots[];
 };
+
+/* host.c */
+int slot_start(struct slot *s, const char *actor, struct err *err);
+void slot_set_state(struct slot *s, enum plugin_state state, const char *reason);
+void slot_changed(struct slot *s, const char *event, const char *detail, const char *actor);
+
+/* host_shed.c */
+/* Puts interval and step in force; after start and after every change of either. */
+void slot_shed_apply(struct slot *s);
+/* Each second: what a loaded plugin costs. */
+void slot_rate(struct slot *s, uint64_t now_ns);
 
 /* host_load.c: opens, loads and attaches; on failure everything is undone and err says why. */
 int slot_load(struct slot *s, struct err *err);
@@ -75,6 +101,8 @@ void slot_read_cost(struct slot *s, bool maps);
 bool slot_is_running(const struct slot *s);
 
 /* host_options.c */
+/* As the options say. */
+uint64_t slot_interval(const struct slot *s);
 /* The options as they would be with these changes; nothing is in force yet. */
 int slot_merge_options(const struct slot *s, const struct keyval *options, size_t n,
 		       struct opt_set **ret, struct err *err);

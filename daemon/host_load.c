@@ -101,7 +101,8 @@ static int slot_open(struct slot *s, struct err *err)
 	*in = (struct instance){
 		.plugin = p,
 		.opts = s->opts,
-		.interval_ns = (uint64_t)opt_i64(s->opts, "interval"),
+		.interval_ns = slot_interval(s),
+		.base_interval_ns = slot_interval(s),
 		.enrich = h->o.enrich,
 		.enrich_ctx = h->o.enrich_ctx,
 		.nat = h->o.nat,
@@ -112,10 +113,6 @@ static int slot_open(struct slot *s, struct err *err)
 		.self_cgroup_id = h->o.self_cgroup_id,
 		.self_tgid = h->o.self_tgid,
 	};
-	/* "interval" has a default for all plugins; one that nobody set gives way to the plugin's
-	 * own. */
-	if (opt_origin(s->opts, "interval") == OPT_ORIGIN_DEFAULT && p->default_interval_ns)
-		in->interval_ns = p->default_interval_ns;
 	if (p->state_size && !(in->state = calloc(1, p->state_size)))
 		return err_set(err, -ENOMEM, "out of memory");
 	r = instance_out_new(in);
@@ -298,8 +295,10 @@ int slot_load(struct slot *s, struct err *err)
 		return r;
 	}
 	memset(s->counted, 0, sizeof(s->counted));
-	s->run_ns = s->runs = s->map_bytes = 0;
+	s->run_ns = s->runs = s->map_bytes = s->user_ns = 0;
+	s->rated = s->logged = (struct slot_totals){0};
 	s->loaded = true;
+	slot_shed_apply(s);
 	return 0;
 }
 

@@ -13,6 +13,14 @@
 
 #define STATE_FILE "plugins.json"
 
+/* "interval" has a default for all plugins; one that nobody set gives way to the plugin's own. */
+uint64_t slot_interval(const struct slot *s)
+{
+	if (opt_origin(s->opts, "interval") == OPT_ORIGIN_DEFAULT && s->plugin->default_interval_ns)
+		return s->plugin->default_interval_ns;
+	return (uint64_t)opt_i64(s->opts, "interval");
+}
+
 void slot_reset_options(struct slot *s)
 {
 	struct opt_set *fresh;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "daemon/host_internal.h"
@@ -22,6 +23,15 @@
 /* At unload the programs are detached, so the ring only holds what it had: samples are at least 8
  * bytes and a header of 8. */
 #define SAMPLE_MIN 16
+
+/* What the loop spends on a plugin, the kernel's part of its system calls included. */
+static uint64_t thread_ns(void)
+{
+	struct timespec ts = {0};
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
 
 static int on_sample(void *ctx, void *data, size_t len)
 {
@@ -50,16 +60,18 @@ int slot_ring_open(struct slot *s, struct err *err)
 
 bool slot_drain(struct slot *s, bool bounded)
 {
-	uint64_t most = s->ring_bytes / SAMPLE_MIN;
+	uint64_t most = s->ring_bytes / SAMPLE_MIN, start;
 	int r;
 
 	if (!s->ring)
 		return false;
+	start = thread_ns();
 	s->pass = 0;
 	s->pass_end = bounded ? clock_mono_ns() + PASS_NS : 0;
 	do {
 		r = ring_buffer__consume(s->ring);
 	} while (!bounded && r > 0 && s->pass < most);
+	s->user_ns += thread_ns() - start;
 	if (r < 0 && r != -EAGAIN && log_ratelimit("ring", 3))
 		log_warn_errno(r, "plugin %s: cannot read its ring buffer", s->plugin->name);
 	return r == -EAGAIN;
@@ -153,8 +165,10 @@ int slot_tick_start(struct slot *s, struct err *err)
 static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *arg)
 {
 	struct slot *s = arg;
+	uint64_t start = thread_ns();
 	int r = s->watch_ready(&s->in);
 
+	s->user_ns += thread_ns() - start;
 	(void)source;
 	(void)fd;
 	(void)revents;
@@ -176,6 +190,7 @@ int slot_watch_fd(struct instance *in, int fd, int (*ready)(struct instance *in)
 
 void slot_tick_run(struct slot *s)
 {
+	uint64_t start = thread_ns();
 	int r;
 
 	if (s->plugin->tick) {
@@ -184,4 +199,5 @@ void slot_tick_run(struct slot *s)
 			log_warn_errno(r, "plugin %s: its interval failed", s->plugin->name);
 	}
 	instance_flush(&s->in);
+	s->user_ns += thread_ns() - start;
 }

@@ -57,6 +57,7 @@ static int live_plugins(struct daemon *d, struct batch *b)
 		row->run_count = info.run_count;
 		row->run_time = info.run_time_ns;
 		row->missed_runs = info.missed_runs;
+		row->sampled = info.sampled;
 		row->map_bytes = info.map_bytes;
 		row->ring_bytes = info.ring_bytes;
 	}
@@ -139,7 +140,7 @@ static int live_sinks(struct daemon *d, struct batch *b)
 
 static int live_governor(struct daemon *d, struct batch *b)
 {
-	static const char *const units[RESOURCE_X_MAX] = {"m", "By", "By/s"};
+	static const char *const units[RESOURCE_X_MAX] = {"m", "By", "By/s", "m"};
 	struct policy_limits limits;
 	struct governor_usage usage;
 	enum governor_level level;

@@ -11,6 +11,7 @@
 #include "base/macro.h"
 #include "daemon/daemon.h"
 #include "daemon/host.h"
+#include "daemon/ladder.h"
 #include "daemon/notify.h"
 #include "daemon/tables.h"
 
@@ -86,6 +87,8 @@ static int on_pulse(sd_event_source *source, uint64_t usec, void *arg)
 	heartbeat_beat(&d->heartbeat);
 	if (d->host && d->self)
 		selftables_second(d->self);
+	if (d->host)
+		ladder_refresh(d);
 	if (d->watchdog_ns)
 		watchdog();
 	r = sd_event_source_set_time_relative(source, PULSE_USEC);

@@ -49,6 +49,10 @@ const struct opt daemon_options[] = {
 	 .env = "ENV_INPUT_EBPF_CPU_LIMIT",
 	 .help = "cores that the daemon and its BPF programs may use (\"2.0\"); unset or 0: no "
 		 "limit"},
+	{.key = "kernel_cpu_limit",
+	 .type = OPT_CPU,
+	 .help = "cores that the BPF programs alone may use, time that other processes pay for "
+		 "(\"0.05\"); unset or 0: no limit of their own"},
 	{.key = "mem_limit",
 	 .type = OPT_BYTES,
 	 .env = "ENV_INPUT_EBPF_MEM_LIMIT",
@@ -70,6 +74,13 @@ const struct opt daemon_options[] = {
 	 .choices = limit_action_names,
 	 .help = "shed: cost less first, exit as the last resort; exit: end at once with 81, 82 or "
 		 "83; report: say so and go on"},
+	{.key = "limit_recovery",
+	 .type = OPT_DURATION,
+	 .def = "5m",
+	 .min = "5s",
+	 .max = "24h",
+	 .help = "load must be low for that long before a plugin that was shed comes back, a fifth "
+		 "of it between two of them, a tenth of it for each step of sampling"},
 	{.key = "cgroup_manage",
 	 .type = OPT_BOOL,
 	 .def = "true",

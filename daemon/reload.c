@@ -20,11 +20,13 @@
 struct policy_limits daemon_limits(const struct daemon *d)
 {
 	const struct opt_set *v = config_daemon(d->config);
-	static const char *const keys[RESOURCE_X_MAX] = {"cpu_limit", "mem_limit", "net_limit"};
+	static const char *const keys[RESOURCE_X_MAX] = {"cpu_limit", "mem_limit", "net_limit",
+							  "kernel_cpu_limit"};
 	struct policy_limits limits = {
 		.action = (enum limit_action)opt_i64(v, "limit_action"),
 		.net_scope = (enum net_scope)opt_i64(v, "net_limit_scope"),
 		.grace_ns = GRACE_NS,
+		.recovery_ns = (uint64_t)opt_i64(v, "limit_recovery"),
 	};
 
 	for (unsigned int i = 0; i < RESOURCE_X_MAX; i++)

@@ -20,11 +20,13 @@
 
 /* Few rows a second; a batch that is full is published and followed by another. */
 #define BATCH_ROWS 64
+/* Seconds between two rows about the cost of a plugin: as fine as the flows that it explains. */
+#define COST_EVERY 10
 
 int selftables_new(struct selftables **ret, struct daemon *d)
 {
 	const struct table *const tables[] = {&loss_table, &governor_decisions_table,
-					      &daemon_events_table};
+					      &daemon_events_table, &plugin_cost_history_table};
 	struct selftables *t = calloc(1, sizeof(*t));
 
 	if (!t)
@@ -144,47 +146,47 @@ void selftables_event_post(struct selftables *t, const char *event, const char *
 	}
 }
 
-struct decision_mail {
-	struct selftables *t;
-	struct governor_event event;
-};
-
-static int take_decision(void *arg)
+void selftables_decision(struct selftables *t, const struct governor_event *e, const char *message,
+			 const char *plugin)
 {
-	struct decision_mail *m = arg;
-	const struct governor_event *e = &m->event;
 	struct batch *b;
-	struct governor_decisions_row *row = add_row(m->t, SELF_DECISIONS, &b);
+	struct governor_decisions_row *row = add_row(t, SELF_DECISIONS, &b);
 
-	if (row) {
-		row->ts = e->ts;
-		row->from_state = text(b, governor_level_name(e->from));
-		row->to_state = text(b, governor_level_name(e->decision.level));
-		row->resource = text(b, resource_name(e->decision.resource));
-		row->message = text(b, e->text);
-		row->value = e->decision.value;
-		row->limit_value = e->decision.limit;
-		row->breach = e->decision.breach;
-		flush_one(m->t, &m->t->out[SELF_DECISIONS]);
-	}
-	free(m);
-	return 0;
+	if (!row)
+		return;
+	row->ts = e->ts;
+	row->from_state = text(b, governor_level_name(e->from));
+	row->to_state = text(b, governor_level_name(e->decision.level));
+	row->act = text(b, policy_act_name(e->decision.act));
+	row->plugin = text(b, plugin);
+	row->resource = text(b, resource_name(e->decision.resource));
+	row->message = text(b, message);
+	row->value = e->decision.value;
+	row->limit_value = e->decision.limit;
+	row->breach = e->decision.breach;
+	flush_one(t, &t->out[SELF_DECISIONS]);
 }
 
-void selftables_decision_post(struct selftables *t, const struct governor_event *event)
+static void on_cost(void *arg, const struct plugin_cost *c)
 {
-	struct decision_mail *m = calloc(1, sizeof(*m));
-	int r = -ENOMEM;
+	struct selftables *t = arg;
+	struct batch *b;
+	struct plugin_cost_history_row *row = add_row(t, SELF_COST, &b);
 
-	if (m) {
-		m->t = t;
-		m->event = *event;
-		r = mailbox_post(t->d->mailbox, take_decision, m);
-	}
-	if (r < 0) {
-		free(m);
-		log_warn_errno(r, "no audit row for '%s'", event->text);
-	}
+	if (!row)
+		return;
+	row->ts = clock_real_ns();
+	row->plugin = text(b, c->plugin);
+	row->events = c->events;
+	row->runs = c->runs;
+	row->run_time_avg = c->run_time_avg;
+	row->kernel_cpu = c->kernel_mcores;
+	row->user_cpu = c->user_mcores;
+	row->rows = c->rows;
+	row->map_bytes = c->map_bytes;
+	row->ring_bytes = c->ring_bytes;
+	row->sampled = c->sampled;
+	row->shed_step = c->shed_step;
 }
 
 static void on_loss(void *arg, const char *table, const char *plugin, const char *stage,
@@ -232,6 +234,8 @@ void selftables_second(struct selftables *t)
 	atomic_store(&t->d->bpf_run_ns, run_ns);
 	atomic_store(&t->d->bpf_map_bytes, map_bytes);
 	sink_losses(t);
+	if (t->seconds++ % COST_EVERY == 0)
+		host_costs(t->d->host, on_cost, t);
 	names_second(enrich_names(t->d->enrich), clock_boot_ns());
 	if (t->lost) {
 		on_loss(t, daemon_events_table.name, "", "no_memory", t->lost);

@@ -9,6 +9,7 @@ enum self_history {
 	SELF_LOSS,
 	SELF_DECISIONS,
 	SELF_EVENTS,
+	SELF_COST,
 	SELF_HISTORY_MAX,
 };
 
@@ -20,5 +21,6 @@ struct selftables {
 		uint64_t last_ts;
 	} out[SELF_HISTORY_MAX];
 	uint64_t *drops; /* by index of d->tables: what is told already */
+	uint64_t seconds; /* since start */
 	uint64_t lost;	 /* rows of our own for which no memory was left */
 };

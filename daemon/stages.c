@@ -18,6 +18,7 @@
 #include "daemon/control.h"
 #include "daemon/enrich.h"
 #include "daemon/host.h"
+#include "daemon/ladder.h"
 #include "daemon/probe.h"
 #include "daemon/state.h"
 #include "daemon/tables.h"
@@ -169,19 +170,8 @@ static void bpf_cost(void *ctx, uint64_t *ret_run_ns, uint64_t *ret_map_bytes)
 {
 	struct daemon *d = ctx;
 
-	*ret_run_ns = atomic_load(&d->bpf_run_ns);
+	*ret_run_ns = d->bpf_stats_fd >= 0 ? atomic_load(&d->bpf_run_ns) : UINT64_MAX;
 	*ret_map_bytes = atomic_load(&d->bpf_map_bytes);
-}
-
-static void on_governor_event(void *ctx, const struct governor_event *event)
-{
-	struct daemon *d = ctx;
-	struct api_server *api = atomic_load(&d->api);
-
-	daemon_note_decision(d, event->text);
-	selftables_decision_post(d->self, event);
-	if (api)
-		api_server_governor_changed(api);
 }
 
 static void on_governor_exit(void *ctx, int code, const struct governor_event *event)
@@ -190,20 +180,38 @@ static void on_governor_exit(void *ctx, int code, const struct governor_event *e
 	daemon_stop(ctx, code);
 }
 
+/* What ended us minutes ago is probably still there. */
+#define LAST_EXIT_RECENT_NS (600 * NSEC_PER_SEC)
+
+static bool starts_down(const struct daemon *d, const struct policy_limits *limits)
+{
+	bool any = false;
+
+	for (unsigned int i = 0; i < RESOURCE_X_MAX; i++)
+		any |= limits->limit[i] > 0;
+	return any && limits->action == LIMIT_ACTION_SHED &&
+	       last_exit_recent(d->state_dir, clock_real_ns(), LAST_EXIT_RECENT_NS);
+}
+
 static int governor_up(struct daemon *d, struct err *err)
 {
-	const struct governor_options options = {
+	struct governor_options options = {
 		.limits = daemon_limits(d),
 		.state_dir = d->state_dir,
 		.place = d->place,
 		.interval_ns = NSEC_PER_SEC,
 		.bpf_cost = bpf_cost,
-		.on_event = on_governor_event,
+		.can_shed = ladder_can,
+		.on_event = ladder_decided,
 		.on_exit = on_governor_exit,
 		.ctx = d,
 	};
 	int r;
 
+	if (starts_down(d, &options.limits)) {
+		options.start_level = GOVERNOR_SAMPLE;
+		options.start_reason = d->last_exit;
+	}
 	r = governor_new(&d->governor, &options, err);
 	if (r < 0)
 		return r;

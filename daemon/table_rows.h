@@ -9,7 +9,7 @@
 struct plugins_row {
 	struct str name, reason, hook;
 	uint64_t enabled_at, disable_at, events, rows, kernel_drops, decode_errors, filtered,
-		rows_dropped, run_count, run_time, missed_runs, map_bytes, ring_bytes;
+		rows_dropped, run_count, run_time, missed_runs, map_bytes, ring_bytes, sampled;
 	uint32_t programs;
 	uint8_t state; /* enum plugin_state - 1 */
 	uint8_t persisted;
@@ -65,9 +65,17 @@ struct loss_row {
 
 struct governor_decisions_row {
 	uint64_t ts;
-	struct str from_state, to_state, resource, message;
+	struct str from_state, to_state, act, plugin, resource, message;
 	uint64_t value, limit_value;
 	uint8_t breach;
+};
+
+struct plugin_cost_history_row {
+	uint64_t ts;
+	struct str plugin;
+	double events, runs, run_time_avg, kernel_cpu, user_cpu, rows;
+	uint64_t map_bytes, ring_bytes, sampled;
+	uint32_t shed_step;
 };
 
 struct daemon_events_row {

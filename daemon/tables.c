@@ -36,6 +36,8 @@ static const struct field plugins_fields[] = {
 	      "left out as its options say"),
 	FIELD(plugins_row, rows_dropped, U64, INT64, COUNTER, "{row}",
 	      "rows that a sink refused or no memory was left for"),
+	FIELD(plugins_row, sampled, U64, INT64, COUNTER, "{event}",
+	      "events left out on purpose, to stay within a limit"),
 	FIELD(plugins_row, programs, U32, INT64, GAUGE, "{program}", "BPF programs loaded"),
 	FIELD(plugins_row, run_count, U64, INT64, COUNTER, "{run}", "runs of its BPF programs"),
 	FIELD(plugins_row, run_time, U64, INT64, COUNTER, "ns", "time in its BPF programs"),
@@ -74,7 +76,7 @@ static const struct field sinks_fields[] = {
 };
 
 static const struct field governor_fields[] = {
-	TAG(governor_row, resource, STR, TEXT, "cpu, mem or net"),
+	TAG(governor_row, resource, STR, TEXT, "cpu, mem, net or kernel_cpu (BPF programs alone)"),
 	TAG(governor_row, state, STR, TEXT, "ok, sample, disable or exit"),
 	FIELD(governor_row, usage, U64, INT64, GAUGE, "", "millicores, bytes or bytes per second",
 	      .null = NULL_MAX),
@@ -141,7 +143,9 @@ static const struct field loss_fields[] = {
 	TAG(loss_row, plugin, STR, TEXT, "plugin that lost it; NULL: a sink did", .null = NULL_ZERO,
 	    .dict = true),
 	TAG(loss_row, stage, STR, TEXT,
-	    "ring_full, map_full, kernel_error, decode, no_memory or sink", .dict = true),
+	    "ring_full, map_full, kernel_error, decode, no_memory, sink; sampled: left out on "
+	    "purpose, to stay within a limit",
+	    .dict = true),
 	FIELD(loss_row, lost, U64, INT64, DELTA, "{row}", "events or rows lost"),
 };
 
@@ -149,7 +153,14 @@ static const struct field governor_decisions_fields[] = {
 	FIELD(governor_decisions_row, ts, U64, TIME, TAG, "ns", "when it was decided"),
 	TAG(governor_decisions_row, from_state, STR, TEXT, "state before", .dict = true),
 	TAG(governor_decisions_row, to_state, STR, TEXT, "state from then on", .dict = true),
-	TAG(governor_decisions_row, resource, STR, TEXT, "cpu, mem or net: what led to it",
+	TAG(governor_decisions_row, act, STR, TEXT,
+	    "what was done: sample, disable, enable, unsample, restore; NULL: nothing but what the "
+	    "states say",
+	    .null = NULL_ZERO, .dict = true),
+	TAG(governor_decisions_row, plugin, STR, TEXT, "plugin that was disabled or came back",
+	    .null = NULL_ZERO, .dict = true),
+	TAG(governor_decisions_row, resource, STR, TEXT,
+	    "cpu, mem, net or kernel_cpu: what led to it",
 	    .dict = true),
 	FIELD(governor_decisions_row, value, U64, INT64, GAUGE, "",
 	      "measured: millicores, bytes or bytes per second"),
@@ -157,6 +168,29 @@ static const struct field governor_decisions_fields[] = {
 	      "allowed, in the same unit"),
 	TAG(governor_decisions_row, breach, U8, BOOL, "the limit was exceeded"),
 	TAG(governor_decisions_row, message, STR, TEXT, "the same in one sentence"),
+};
+
+#define RATE(m, u, h) FIELD(plugin_cost_history_row, m, F64, DOUBLE, GAUGE, u, h)
+
+static const struct field plugin_cost_history_fields[] = {
+	FIELD(plugin_cost_history_row, ts, U64, TIME, TAG, "ns", "end of the ten seconds"),
+	TAG(plugin_cost_history_row, plugin, STR, TEXT, "plugin", .dict = true),
+	RATE(events, "{event}/s", "samples read from its ring buffer"),
+	RATE(runs, "{run}/s", "runs of its BPF programs"),
+	RATE(run_time_avg, "ns", "time of one run on average"),
+	RATE(kernel_cpu, "m{cpu}", "of one core in its BPF programs; other processes pay for it"),
+	RATE(user_cpu, "m{cpu}",
+	     "of one core in the daemon: reading, decoding, ticks; not what the store does with "
+	     "the rows"),
+	RATE(rows, "{row}/s", "rows that it made"),
+	FIELD(plugin_cost_history_row, map_bytes, U64, INT64, GAUGE, "By",
+	      "memory of its BPF maps as the kernel charges it"),
+	FIELD(plugin_cost_history_row, ring_bytes, U64, INT64, GAUGE, "By",
+	      "size of its ring buffer"),
+	FIELD(plugin_cost_history_row, sampled, U64, INT64, DELTA, "{event}",
+	      "events left out on purpose"),
+	FIELD(plugin_cost_history_row, shed_step, U32, INT64, GAUGE, "",
+	      "steps of sampling or longer intervals in force"),
 };
 
 static const struct field daemon_events_fields[] = {
@@ -197,6 +231,9 @@ const struct table loss_table = TABLE(
 const struct table governor_decisions_table =
 	TABLE(governor_decisions_row, AUDIT, "governor_decisions",
 	      "what the governor decided and why", governor_decisions_fields);
+const struct table plugin_cost_history_table =
+	TABLE(plugin_cost_history_row, METRIC, "plugin_cost_history",
+	      "what each plugin cost in ten seconds", plugin_cost_history_fields);
 const struct table daemon_events_table =
 	TABLE(daemon_events_row, AUDIT, "daemon_events",
 	      "what happened to the daemon and who asked for it", daemon_events_fields);
@@ -205,5 +242,5 @@ const struct table *const self_tables[] = {
 	&plugins_table,	     &plugin_cost_table,	&sinks_table,	      &governor_table,
 	&tags_table,
 	&capabilities_table, &segments_table,		&names_table,	      &names_stats_table,
-	&loss_table,	     &governor_decisions_table, &daemon_events_table, NULL,
+	&loss_table,	     &governor_decisions_table, &daemon_events_table, &plugin_cost_history_table, NULL,
 };

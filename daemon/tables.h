@@ -15,7 +15,7 @@ struct selftables;
 
 extern const struct table plugins_table, plugin_cost_table, sinks_table, governor_table,
 	capabilities_table, segments_table, tags_table, names_table, names_stats_table, loss_table,
-	governor_decisions_table, daemon_events_table;
+	governor_decisions_table, daemon_events_table, plugin_cost_history_table;
 /* All of them; NULL-terminated. */
 extern const struct table *const self_tables[];
 
@@ -39,8 +39,10 @@ void selftables_event(struct selftables *t, const char *event, const char *subje
 /* The same from any other thread, by way of the loop. */
 void selftables_event_post(struct selftables *t, const char *event, const char *subject,
 			   const char *detail, const char *actor);
-/* One row of governor_decisions. Any thread but the loop's. */
-void selftables_decision_post(struct selftables *t, const struct governor_event *event);
+/* One row of governor_decisions: message instead of the event's text, and the plugin that it is about
+ * or "". Loop thread. */
+void selftables_decision(struct selftables *t, const struct governor_event *event,
+			 const char *message, const char *plugin);
 
 /* Reference page of all tables, those of plugins included, as Markdown. */
 void tables_dump_markdown(FILE *out);

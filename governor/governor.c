@@ -61,7 +61,7 @@ struct governor {
 	uint64_t skipped_told;
 };
 
-static const char *const units[] = {"millicores", "bytes", "bytes/s"};
+static const char *const units[] = {"millicores", "bytes", "bytes/s", "millicores"};
 static_assert(ARRAY_SIZE(units) == RESOURCE_X_MAX, "one unit a resource");
 
 int governor_new(struct governor **ret, const struct governor_options *options, struct err *err)
@@ -81,6 +81,7 @@ int governor_new(struct governor **ret, const struct governor_options *options, 
 	if (!g->opt.interval_ns)
 		g->opt.interval_ns = NSEC_PER_SEC;
 	g->limits = options->limits;
+	g->state.level = g->level = options->start_level;
 	g->heart.name = "governor";
 	g->heart.max_gap_ns = OWN_GAP_NS;
 	g->dir_fd = open(options->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -109,7 +110,7 @@ void governor_free(struct governor *g)
 
 static void format_value(char *dst, size_t cap, enum resource r, uint64_t value)
 {
-	if (r == RESOURCE_CPU) {
+	if (r == RESOURCE_CPU || r == RESOURCE_KERNEL_CPU) {
 		snprintf(dst, cap, "%" PRIu64 ".%03" PRIu64, value / 1000, value % 1000);
 		return;
 	}
@@ -123,7 +124,17 @@ static void event_text(struct governor_event *e, const struct policy_limits *lim
 {
 	const struct policy_decision *d = &e->decision;
 	const char *name = resource_name(d->resource);
+	static const char *const acts[] = {
+		[POLICY_ACT_NONE] = "reported only (limit_action report)",
+		[POLICY_ACT_SAMPLE] = "one more step of sampling",
+		[POLICY_ACT_DISABLE] = "one more plugin is disabled",
+		[POLICY_ACT_ENABLE] = "one plugin comes back",
+		[POLICY_ACT_UNSAMPLE] = "one step of sampling back",
+		[POLICY_ACT_RESTORE] = "everything comes back",
+	};
+	static_assert(ARRAY_SIZE(acts) == POLICY_ACT_X_MAX, "words for each act");
 	char value[32], limit[32], tail[64], where[40] = "";
+	bool cores = d->resource == RESOURCE_CPU || d->resource == RESOURCE_KERNEL_CPU;
 
 	format_value(value, sizeof(value), d->resource, d->value);
 	format_value(limit, sizeof(limit), d->resource, d->limit);
@@ -132,7 +143,9 @@ static void event_text(struct governor_event *e, const struct policy_limits *lim
 	else if (d->level != e->from)
 		snprintf(tail, sizeof(tail), "level %s", governor_level_name(d->level));
 	else
-		snprintf(tail, sizeof(tail), "reported only (limit_action report)");
+		snprintf(tail, sizeof(tail), "%s", acts[d->act]);
+	snprintf(e->amount, sizeof(e->amount), "%s %s of %s%s", name, value, limit,
+		 cores ? " cores" : "");
 	if (d->resource == RESOURCE_NET && limits->net_scope == NET_SCOPE_NIC)
 		snprintf(where, sizeof(where), " on %.15s", e->usage.net_interface);
 
@@ -145,7 +158,9 @@ static void event_text(struct governor_event *e, const struct policy_limits *lim
 	else
 		snprintf(e->text, sizeof(e->text), "%s %s%s %s %s_limit %s: %s", name, value, where,
 			 d->breach && d->value >= d->limit ? "exceeds"
-			 : d->level > e->from		   ? "nears"
+			 : d->level > e->from || d->act == POLICY_ACT_SAMPLE ||
+					 d->act == POLICY_ACT_DISABLE
+				 ? "nears"
 							   : "is within",
 			 name, limit, tail);
 }
@@ -286,6 +301,8 @@ static uint64_t look(struct governor *g)
 	pthread_mutex_unlock(&g->lock);
 
 	usage_take(g->usage, limits.net_scope, now, &usage);
+	if (g->opt.can_shed)
+		g->opt.can_shed(g->opt.ctx, &usage.sample);
 	tell_skipped(g);
 	d = policy_step(&g->state, &limits, &usage.sample);
 
@@ -320,11 +337,30 @@ static bool wait_until(struct governor *g, uint64_t at_ns)
 	return !stop;
 }
 
+/* The level that we begin with is a decision like any other. */
+static void tell_start(struct governor *g)
+{
+	struct governor_event e = {
+		.ts = clock_real_ns(),
+		.decision = {.level = g->opt.start_level, .act = POLICY_ACT_SAMPLE, .changed = true},
+		.from = GOVERNOR_OK};
+
+	snprintf(e.text, sizeof(e.text), "starting one step down, at level %s: %s",
+		 governor_level_name(e.decision.level), g->opt.start_reason);
+	snprintf(e.amount, sizeof(e.amount), "the run before was ended by a limit");
+	history_add(g, &e);
+	log_notice("%s", e.text);
+	if (g->opt.on_event)
+		g->opt.on_event(g->opt.ctx, &e);
+}
+
 static void *run(void *arg)
 {
 	struct governor *g = arg;
 	uint64_t next;
 
+	if (g->opt.start_level != GOVERNOR_OK)
+		tell_start(g);
 	do {
 		heartbeat_beat(&g->heart);
 		next = look(g);

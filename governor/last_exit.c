@@ -144,22 +144,35 @@ static int open_file(const char *dir)
 	return fd < 0 ? -errno : fd;
 }
 
-int last_exit_read(const char *dir, char *summary, size_t cap)
+/* The file as an object, or NULL with *ret: -ENOENT there is none, -EINVAL it isn't ours. */
+static json_t *load(const char *dir, int *ret)
 {
 	_cleanup_close_ int fd = open_file(dir);
-	json_auto_t *root = NULL;
-	const char *when, *reason;
 	char text[FILE_MAX];
-	json_int_t code;
+	json_t *root;
 	ssize_t n;
 
-	summary[0] = '\0';
+	*ret = fd;
 	if (fd < 0)
-		return fd;
+		return NULL;
 	n = read(fd, text, sizeof(text));
-	if (n < 0)
-		return -errno;
-	root = json_loadb(text, n, 0, NULL);
+	*ret = n < 0 ? -errno : -EINVAL;
+	root = n < 0 ? NULL : json_loadb(text, n, 0, NULL);
+	if (root)
+		*ret = 0;
+	return root;
+}
+
+int last_exit_read(const char *dir, char *summary, size_t cap)
+{
+	const char *when, *reason;
+	json_int_t code;
+	int r;
+	json_auto_t *root = load(dir, &r);
+
+	summary[0] = '\0';
+	if (!root && r != -EINVAL)
+		return r;
 	if (!root || json_unpack(root, "{s:s, s:s, s:I}", "time", &when, "reason", &reason,
 				 "exit_code", &code) < 0) {
 		snprintf(summary, cap, "%s/%s can't be read as the reason of an exit", dir,
@@ -168,4 +181,18 @@ int last_exit_read(const char *dir, char *summary, size_t cap)
 	}
 	snprintf(summary, cap, "%s exit %d: %s", when, (int)code, reason);
 	return 0;
+}
+
+bool last_exit_recent(const char *dir, uint64_t now_ns, uint64_t within_ns)
+{
+	json_int_t ts, code;
+	int r;
+	json_auto_t *root = load(dir, &r);
+
+	if (!root || json_unpack(root, "{s:I, s:I}", "ts", &ts, "exit_code", &code) < 0)
+		return false;
+	if (code < policy_exit_code(RESOURCE_CPU) || code > policy_exit_code(RESOURCE_NET))
+		return false;
+	/* A time to come is of a clock that was set back: nobody knows how old it is. */
+	return ts > 0 && (uint64_t)ts <= now_ns && now_ns - (uint64_t)ts < within_ns;
 }

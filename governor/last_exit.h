@@ -2,6 +2,7 @@
 /* Why the daemon ended itself: last_exit.json in the state directory. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +21,7 @@ struct last_exit_level {
 struct last_exit {
 	uint64_t ts; /* epoch */
 	int exit_code;
-	/* "cpu", "mem", "net", or "loop" for a thread that stood still. */
+	/* "cpu", "mem", "net", "kernel_cpu", or "loop" for a thread that stood still. */
 	const char *metric;
 	uint64_t value, limit;
 	const char *unit; /* "millicores", "bytes", "bytes/s", "ns" */
@@ -41,3 +42,6 @@ int last_exit_write(int dir_fd, const struct last_exit *e);
  * was none; -EINVAL: the file isn't ours, summary says so.
  */
 int last_exit_read(const char *dir, char *summary, size_t cap);
+/* Whether a limit (exit code 81 to 83) ended a run less than within_ns before now_ns, both since the
+ * epoch. */
+bool last_exit_recent(const char *dir, uint64_t now_ns, uint64_t within_ns);

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/macro.h"
@@ -17,10 +18,13 @@
 /* A burst of start-up work or one query shorter than that is no reason to lose data. */
 #define WARN_DWELL_NS (3 * NSEC_PER_SEC)
 #define HIGH_DWELL_NS (5 * NSEC_PER_SEC)
-/* Coming back costs a re-attach and risks the next breach, so it is slower the harder the step was.
- */
-#define SAMPLE_CALM_NS	(30 * NSEC_PER_SEC)
-#define DISABLE_CALM_NS (300 * NSEC_PER_SEC)
+/* Coming back costs a re-attach and risks the next breach, so it is slower the harder the step was:
+ * 300 s of calm for the first plugin, 60 s for each further one, 30 s for a step of sampling. */
+#define RECOVERY_NS	(300 * NSEC_PER_SEC)
+#define ENABLE_PART	5
+#define UNSAMPLE_PART	10
+/* Rates are means over a second: after an act, one second until it is done and one to measure. */
+#define SETTLE_NS (2 * NSEC_PER_SEC)
 
 /* A quota pins usage at the limit, so it never "exceeds"; being held this much for this long is the
  * same thing. */
@@ -36,14 +40,18 @@
 #define OVER_EXIT	2 /* limit_action exit: seen twice in a row */
 #define OVER_EXIT_SHED	3 /* shed with nothing left to shed: the two steps, then out */
 #define OVER_EXIT_SHEDDING \
-	10 /* shed while steps are being taken: they had ten seconds to show an effect */
+	10 /* shed, and for ten seconds the steps that were asked for were not taken */
 #define OVER_REPORT 2
 
-static const char *const resource_names[] = {"cpu", "mem", "net"};
+static const char *const resource_names[] = {"cpu", "mem", "net", "kernel_cpu"};
 static_assert(ARRAY_SIZE(resource_names) == RESOURCE_X_MAX, "one name a resource");
 
 static const char *const level_names[] = {"ok", "sample", "disable", "exit"};
 static_assert(ARRAY_SIZE(level_names) == GOVERNOR_X_MAX, "one name a level");
+
+static const char *const act_names[] = {"",	   "sample",   "disable",
+					"enable", "unsample", "restore"};
+static_assert(ARRAY_SIZE(act_names) == POLICY_ACT_X_MAX, "one name an act");
 
 const char *const limit_action_names[] = {"shed", "exit", "report", NULL};
 static_assert(ARRAY_SIZE(limit_action_names) == LIMIT_ACTION_X_MAX + 1, "one name an action");
@@ -53,12 +61,17 @@ static_assert(ARRAY_SIZE(net_scope_names) == NET_SCOPE_X_MAX + 1, "one name a sc
 
 int policy_exit_code(enum resource resource)
 {
-	return 81 + (int)resource;
+	return 81 + (int)(resource == RESOURCE_KERNEL_CPU ? RESOURCE_CPU : resource);
 }
 
 const char *resource_name(enum resource resource)
 {
 	return (unsigned int)resource < RESOURCE_X_MAX ? resource_names[resource] : "unknown";
+}
+
+const char *policy_act_name(enum policy_act act)
+{
+	return (unsigned int)act < POLICY_ACT_X_MAX ? act_names[act] : "unknown";
 }
 
 const char *governor_level_name(enum governor_level level)
@@ -139,29 +152,83 @@ static bool must_exit(const struct policy_state *state, enum limit_action action
 	return state->over[r] >= needed;
 }
 
-/* The next level by the ladder; at most one step. *r is the resource that asks for it. */
-static enum governor_level ladder_step(const struct policy_state *state,
-				       const struct policy_sample *sample, enum resource *r)
+/* The step up that one resource asks for. Returns the level; *act stays NONE where there is none. */
+static enum governor_level step_up(const struct policy_state *state,
+				   const struct policy_sample *sample, enum resource r,
+				   enum policy_act *act)
 {
 	uint64_t now = sample->now_ns;
-	uint64_t calm = state->level == GOVERNOR_DISABLE ? DISABLE_CALM_NS : SAMPLE_CALM_NS;
+	bool warn = state->over[r] || since_reached(state->warn_since[r], now, WARN_DWELL_NS);
+	bool high = state->over[r] > 1 || since_reached(state->high_since[r], now, HIGH_DWELL_NS);
+	/* Fewer events don't make maps and buffers smaller: for memory, sampling is no step. */
+	bool can_sample = sample->can_sample && r != RESOURCE_MEM;
 
+	if (state->level == GOVERNOR_OK && warn) {
+		if (can_sample || r == RESOURCE_MEM)
+			*act = POLICY_ACT_SAMPLE;
+		return GOVERNOR_SAMPLE;
+	}
+	if (state->level == GOVERNOR_SAMPLE && warn && can_sample) {
+		*act = POLICY_ACT_SAMPLE;
+		return GOVERNOR_SAMPLE;
+	}
+	if (state->level >= GOVERNOR_SAMPLE && high) {
+		if (sample->can_disable)
+			*act = POLICY_ACT_DISABLE;
+		return GOVERNOR_DISABLE;
+	}
+	return state->level;
+}
+
+/* Plugins first, one by one, then sampling, step by step, then the level. */
+static enum governor_level step_back(struct policy_state *state, const struct policy_limits *limits,
+				     const struct policy_sample *sample, enum policy_act *act)
+{
+	uint64_t now = sample->now_ns;
+	uint64_t recovery = limits->recovery_ns ? limits->recovery_ns : RECOVERY_NS;
+
+	if (state->level == GOVERNOR_DISABLE) {
+		if (!since_reached(state->calm_since, now, recovery) ||
+		    now - state->back_ns < recovery / ENABLE_PART)
+			return GOVERNOR_DISABLE;
+		if (!sample->can_enable)
+			return GOVERNOR_SAMPLE;
+		*act = POLICY_ACT_ENABLE;
+		state->back_ns = now;
+		return GOVERNOR_DISABLE;
+	}
+	if (!since_reached(state->calm_since, now, recovery / UNSAMPLE_PART))
+		return GOVERNOR_SAMPLE;
+	if (!sample->can_unsample)
+		return GOVERNOR_OK;
+	*act = POLICY_ACT_UNSAMPLE;
+	state->calm_since = now;
+	return GOVERNOR_SAMPLE;
+}
+
+/* The next level by the ladder; at most one step. *r is the resource that asks for it. */
+static enum governor_level ladder_step(struct policy_state *state,
+				       const struct policy_limits *limits,
+				       const struct policy_sample *sample, enum resource *r,
+				       enum policy_act *act)
+{
 	for (int i = 0; i < RESOURCE_X_MAX; i++) {
-		bool warn =
-			state->over[i] || since_reached(state->warn_since[i], now, WARN_DWELL_NS);
-		bool high = state->over[i] > 1 ||
-			    (since_reached(state->high_since[i], now, HIGH_DWELL_NS) &&
-			     !sample->can_sample);
+		enum governor_level next = step_up(state, sample, i, act);
 
-		if ((state->level == GOVERNOR_OK && warn) ||
-		    (state->level == GOVERNOR_SAMPLE && high)) {
+		if (next != state->level || *act != POLICY_ACT_NONE) {
 			*r = (enum resource)i;
-			return state->level + 1;
+			return next;
 		}
 	}
-	if (state->level > GOVERNOR_OK && since_reached(state->calm_since, now, calm))
-		return state->level - 1;
-	return state->level;
+	return state->level > GOVERNOR_OK ? step_back(state, limits, sample, act) : GOVERNOR_OK;
+}
+
+static bool any_limit(const struct policy_limits *limits)
+{
+	for (int i = 0; i < RESOURCE_X_MAX; i++)
+		if (limits->limit[i])
+			return true;
+	return false;
 }
 
 /* LIMIT_ACTION_REPORT: true when a breach begins or, well below the limit again, ends. *r is then
@@ -195,7 +262,7 @@ static enum resource state_update(struct policy_state *state, const struct polic
 {
 	uint64_t now = sample->now_ns;
 	enum resource fullest = RESOURCE_CPU;
-	bool counts = !in_grace(state, limits, now);
+	bool counts = !in_grace(state, limits, now) && now >= state->settle_until_ns;
 	bool throttled = sample->throttled > THROTTLED_SHARE && limits->limit[RESOURCE_CPU];
 	bool calm = !throttled;
 
@@ -218,16 +285,24 @@ static enum resource state_update(struct policy_state *state, const struct polic
 }
 
 /* Enters the level and starts the dwell times that count from there. */
-static void level_enter(struct policy_state *state, enum governor_level next, uint64_t now_ns)
+static void level_enter(struct policy_state *state, const struct policy_decision *d,
+			uint64_t now_ns)
 {
 	/* One step back at a time: each has its own calm. */
-	if (next < state->level)
+	if (d->level < state->level)
 		state->calm_since = now_ns;
 	/* A step up must have had the time to show whether it was enough. */
-	if (next > state->level)
+	if (d->level > state->level)
 		for (int i = 0; i < RESOURCE_X_MAX; i++)
 			state->high_since[i] = state->high_since[i] ? now_ns : 0;
-	state->level = next;
+	if (d->act == POLICY_ACT_SAMPLE || d->act == POLICY_ACT_DISABLE) {
+		state->settle_until_ns = now_ns + SETTLE_NS;
+		memset(state->over, 0, sizeof(state->over));
+		memset(state->warn_since, 0, sizeof(state->warn_since));
+		memset(state->high_since, 0, sizeof(state->high_since));
+		state->throttled_since = 0;
+	}
+	state->level = d->level;
 }
 
 struct policy_decision policy_step(struct policy_state *state, const struct policy_limits *limits,
@@ -240,14 +315,16 @@ struct policy_decision policy_step(struct policy_state *state, const struct poli
 	if (!state->started_ns)
 		state->started_ns = sample->now_ns ? sample->now_ns : 1;
 	d.resource = state_update(state, limits, sample, readings);
-	/* Whoever turns the ladder off gets everything back. */
+	/* Whoever turns the ladder off, or takes the last limit away, gets everything back. */
 	d.level = GOVERNOR_OK;
 	if (state->level == GOVERNOR_EXIT)
 		d.level = GOVERNOR_EXIT;
 	else if (limits->action == LIMIT_ACTION_REPORT)
 		told = report_step(state, readings, &d.resource);
-	else if (limits->action == LIMIT_ACTION_SHED)
-		d.level = ladder_step(state, sample, &d.resource);
+	else if (limits->action == LIMIT_ACTION_SHED && any_limit(limits))
+		d.level = ladder_step(state, limits, sample, &d.resource, &d.act);
+	if (d.level == GOVERNOR_OK && state->level != GOVERNOR_OK)
+		d.act = POLICY_ACT_RESTORE;
 
 	for (int i = 0; i < RESOURCE_X_MAX; i++) {
 		d.breach = d.breach || readings[i].over;
@@ -255,11 +332,12 @@ struct policy_decision policy_step(struct policy_state *state, const struct poli
 		    !in_grace(state, limits, sample->now_ns) &&
 		    must_exit(state, limits->action, sample, &readings[i], i)) {
 			d.level = GOVERNOR_EXIT;
+			d.act = POLICY_ACT_NONE;
 			d.resource = i;
 		}
 	}
-	d.changed = told || d.level != state->level;
-	level_enter(state, d.level, sample->now_ns);
+	d.changed = told || d.level != state->level || d.act != POLICY_ACT_NONE;
+	level_enter(state, &d, sample->now_ns);
 	d.throttled = readings[d.resource].throttled;
 	d.value = sample->value[d.resource];
 	d.limit = limits->limit[d.resource];

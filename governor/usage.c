@@ -29,7 +29,7 @@
 struct point {
 	uint64_t at_ns;
 	uint64_t cpu_ns, bpf_ns, rx, tx, periods, throttled;
-	bool cpu_valid, net_valid;
+	bool cpu_valid, net_valid, bpf_valid;
 };
 
 struct usage {
@@ -42,6 +42,7 @@ struct usage {
 	struct point history[HISTORY]; /* a ring; the newest at `newest` */
 	size_t newest, filled;
 	uint64_t bpf_seen_ns, bpf_ns;
+	bool bpf_known;
 	struct netdev_table nic;
 	bool nic_valid;
 	struct netdev_rate nic_rate;
@@ -109,6 +110,9 @@ static void take_bpf(struct usage *u, uint64_t *ret_map_bytes)
 	*ret_map_bytes = 0;
 	if (u->bpf_cost)
 		u->bpf_cost(u->ctx, &run_ns, ret_map_bytes);
+	u->bpf_known = run_ns != UINT64_MAX;
+	if (!u->bpf_known)
+		run_ns = 0;
 	if (u->net)
 		run_ns += net_count_run_ns(u->net);
 	if (run_ns > u->bpf_seen_ns)
@@ -149,9 +153,11 @@ static void rates(const struct point *from, const struct point *to, struct gover
 {
 	uint64_t elapsed = to->at_ns - from->at_ns;
 
+	ret->cpu_bpf_millicores = per_second(to->bpf_ns, from->bpf_ns, elapsed, 1000);
+	ret->sample.value[RESOURCE_KERNEL_CPU] = ret->cpu_bpf_millicores;
+	ret->sample.valid[RESOURCE_KERNEL_CPU] = from->bpf_valid && to->bpf_valid;
 	if (from->cpu_valid && to->cpu_valid) {
 		ret->cpu_user_millicores = per_second(to->cpu_ns, from->cpu_ns, elapsed, 1000);
-		ret->cpu_bpf_millicores = per_second(to->bpf_ns, from->bpf_ns, elapsed, 1000);
 		ret->sample.value[RESOURCE_CPU] =
 			ret->cpu_user_millicores + ret->cpu_bpf_millicores;
 		ret->sample.valid[RESOURCE_CPU] = true;
@@ -226,6 +232,7 @@ void usage_take(struct usage *u, enum net_scope scope, uint64_t now_ns, struct g
 	p.periods = cg.nr_periods;
 	p.throttled = cg.nr_throttled;
 	p.net_valid = u->net && net_count_read(u->net, &p.rx, &p.tx) == 0;
+	p.bpf_valid = u->bpf_known;
 	from = window_start(u, now_ns);
 	if (from)
 		rates(from, &p, ret);

@@ -143,7 +143,9 @@ static void offer_words(struct cli *cli, const struct args *a, const char *words
 	else if (strcmp(words, "@limit") == 0)
 		offer_words(
 			cli, a,
-			"cpu_limit=|mem_limit=|net_limit=|limit_action=|net_limit_scope=", prefix);
+			"cpu_limit=|kernel_cpu_limit=|mem_limit=|net_limit=|limit_action=|"
+			"net_limit_scope=",
+			prefix);
 	else
 		for (const char *p = words; *p; p += strspn(p, "|")) {
 			size_t len = strcspn(p, "|");

@@ -18,7 +18,7 @@ static void add_amount(struct buf *b, const char *resource, uint64_t amount)
 {
 	char text[32];
 
-	if (strcmp(resource, "cpu") == 0)
+	if (strcmp(resource, "cpu") == 0 || strcmp(resource, "kernel_cpu") == 0)
 		buf_printf(b, "%.3f", (double)amount / 1000.0);
 	else
 		buf_printf(b, "%s%s", units_format_bytes(text, sizeof(text), amount),
@@ -27,7 +27,7 @@ static void add_amount(struct buf *b, const char *resource, uint64_t amount)
 
 void governor_add_usage(struct buf *b, const Ringside__V1__ResourceUsage *u)
 {
-	bool cpu = strcmp(u->resource, "cpu") == 0;
+	bool cpu = strcmp(u->resource, "cpu") == 0 || strcmp(u->resource, "kernel_cpu") == 0;
 
 	if (u->known)
 		add_amount(b, u->resource, u->usage);
@@ -118,6 +118,7 @@ static char **limit_field(Ringside__V1__Limits *l, const char *key)
 		{"net_limit", &l->net_limit},
 		{"limit_action", &l->limit_action},
 		{"net_limit_scope", &l->net_limit_scope},
+		{"kernel_cpu_limit", &l->kernel_cpu_limit},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
@@ -125,7 +126,8 @@ static char **limit_field(Ringside__V1__Limits *l, const char *key)
 			return fields[i].field;
 	cli_fail(
 		CLI_USAGE,
-		"'%s' is none of cpu_limit, mem_limit, net_limit, limit_action and net_limit_scope",
+		"'%s' is none of cpu_limit, kernel_cpu_limit, mem_limit, net_limit, limit_action and "
+		"net_limit_scope",
 		key);
 	return NULL;
 }

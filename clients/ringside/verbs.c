@@ -131,7 +131,8 @@ static const struct verb limits_verbs[] = {
 	 .summary = "change limits; in force within a second",
 	 .options = set_options,
 	 .run = verb_limits_set,
-	 .help = "Keys: cpu_limit (2.0, 150%), mem_limit (128MiB), net_limit (100MiB/s), "
+	 .help = "Keys: cpu_limit (2.0, 150%), kernel_cpu_limit (0.05: the BPF programs alone), "
+		 "mem_limit (128MiB), net_limit (100MiB/s), "
 		 "limit_action (shed, exit, "
 		 "report), net_limit_scope (self, nic). A key with nothing behind the sign removes "
 		 "that limit."},

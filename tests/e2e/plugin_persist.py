@@ -79,7 +79,7 @@ def limits():
         rs.contains(d.cli("limits", "set", "mem_limit=4gigs", code=1), "mem_limit '4gigs'")
         d.restart()
         rows = {r["resource"]: r["limit_value"] for r in d.sql("SELECT resource, limit_value FROM governor")}
-        rs.equal(rows, {"cpu": None, "mem": 1 << 30, "net": None}, "limits after a restart")
+        rs.equal(rows, {"cpu": None, "mem": 1 << 30, "net": None, "kernel_cpu": None}, "limits after a restart")
 
 
 def refusals():

@@ -33,9 +33,18 @@ struct seen {
 	struct policy_decision decision;
 };
 
+/* A directory, a place and a governor that samples fast. */
+struct rig {
+	struct seen seen;
+	struct cgroup_place *place;
+	struct governor *g;
+	bool unmeasured; /* BPF run time */
+	enum governor_level start_level;
+};
+
 static void on_event(void *ctx, const struct governor_event *event)
 {
-	struct seen *s = ctx;
+	struct seen *s = &((struct rig *)ctx)->seen;
 
 	memcpy(s->text, event->text, sizeof(s->text));
 	s->decision = event->decision;
@@ -44,7 +53,7 @@ static void on_event(void *ctx, const struct governor_event *event)
 
 static void on_exit_seen(void *ctx, int code, const struct governor_event *event)
 {
-	struct seen *s = ctx;
+	struct seen *s = &((struct rig *)ctx)->seen;
 	char line[300];
 
 	(void)event;
@@ -55,17 +64,10 @@ static void on_exit_seen(void *ctx, int code, const struct governor_event *event
 
 static void bpf_cost(void *ctx, uint64_t *ret_run_ns, uint64_t *ret_map_bytes)
 {
-	(void)ctx;
-	*ret_run_ns = clock_mono_ns() / 4; /* a quarter of a core */
+	/* A quarter of a core. */
+	*ret_run_ns = ((struct rig *)ctx)->unmeasured ? UINT64_MAX : clock_mono_ns() / 4;
 	*ret_map_bytes = 12345;
 }
-
-/* A directory, a place and a governor that samples fast. */
-struct rig {
-	struct seen seen;
-	struct cgroup_place *place;
-	struct governor *g;
-};
 
 static void rig_start(struct rig *r, struct policy_limits limits)
 {
@@ -75,7 +77,9 @@ static void rig_start(struct rig *r, struct policy_limits limits)
 					   .bpf_cost = bpf_cost,
 					   .on_event = on_event,
 					   .on_exit = on_exit_seen,
-					   .ctx = &r->seen};
+					   .start_level = r->start_level,
+					   .start_reason = "so it was",
+					   .ctx = r};
 	struct err err = {0};
 
 	strcpy(r->seen.dir, "/tmp/rs-gov-XXXXXX");
@@ -151,6 +155,75 @@ static void test_bpf_time_counts(void **state)
 	governor_get(r.g, NULL, &usage, NULL);
 	assert_in_range(usage.cpu_bpf_millicores, 230, 270);
 	rig_stop(&r);
+}
+
+/* A budget for that part alone, and what is not measured is not exceeded. */
+static void test_kernel_budget(void **state)
+{
+	struct rig r = {0};
+	struct policy_limits limits = {.limit = {[RESOURCE_KERNEL_CPU] = 200},
+				       .action = LIMIT_ACTION_EXIT};
+
+	(void)state;
+	rig_start(&r, limits);
+	assert_true(wait_for(&r.seen.exits, 1, 8000));
+	assert_int_equal(r.seen.code, 81);
+	assert_non_null(strstr(r.seen.text, " exceeds kernel_cpu_limit 0.200: exit 81"));
+	rig_stop(&r);
+	r = (struct rig){.unmeasured = true};
+	rig_start(&r, limits);
+	assert_false(wait_for(&r.seen.events, 1, 4000));
+	rig_stop(&r);
+}
+
+/* The first event says where we begin and why; with plenty of room it is left again. */
+static void test_start_down(void **state)
+{
+	struct rig r = {.start_level = GOVERNOR_SAMPLE};
+	enum governor_level level;
+
+	(void)state;
+	rig_start(&r, (struct policy_limits){.limit = {[RESOURCE_CPU] = 100000},
+					     .recovery_ns = 20 * NSEC_PER_SEC});
+	assert_true(wait_for(&r.seen.events, 1, 1000));
+	assert_non_null(strstr(r.seen.text, "starting one step down, at level sample: so it was"));
+	assert_int_equal(r.seen.decision.act, POLICY_ACT_SAMPLE);
+	governor_get(r.g, NULL, NULL, &level);
+	assert_int_equal(level, GOVERNOR_SAMPLE);
+	assert_true(wait_for(&r.seen.events, 2, 4000));
+	governor_get(r.g, NULL, NULL, &level);
+	assert_int_equal(level, GOVERNOR_OK);
+	rig_stop(&r);
+}
+
+static void test_last_exit_recent(void **state)
+{
+	char dir[] = "/tmp/rs-gov-XXXXXX", path[64];
+	const uint64_t ts = 1000 * NSEC_PER_SEC, ten = 600 * NSEC_PER_SEC;
+	const struct {
+		int code;
+		uint64_t now;
+		bool recent;
+	} cases[] = {
+		{81, ts, true},	      {83, ts + ten - 1, true},
+		{81, ts + ten, false}, {1, ts, false},
+		{84, ts, false},      {82, ts - 1, false},
+	};
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_false(last_exit_recent(dir, ts, ten));
+	snprintf(path, sizeof(path), "%s/" LAST_EXIT_FILE, dir);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		FILE *f = fopen(path, "w");
+
+		assert_non_null(f);
+		fprintf(f, "{\"ts\": %llu, \"exit_code\": %d}", (unsigned long long)ts,
+			cases[i].code);
+		assert_int_equal(fclose(f), 0);
+		assert_int_equal(last_exit_recent(dir, cases[i].now, ten), cases[i].recent);
+	}
+	dir_remove(dir);
 }
 
 static void test_report_and_live_limits(void **state)
@@ -272,6 +345,9 @@ int main(void)
 		cmocka_unit_test(test_no_state_dir),
 		cmocka_unit_test(test_mem_exit),
 		cmocka_unit_test(test_bpf_time_counts),
+		cmocka_unit_test(test_kernel_budget),
+		cmocka_unit_test(test_start_down),
+		cmocka_unit_test(test_last_exit_recent),
 		cmocka_unit_test(test_report_and_live_limits),
 	};
 

@@ -21,6 +21,7 @@
 #define CPU	RESOURCE_CPU
 #define MEM	RESOURCE_MEM
 #define NET	RESOURCE_NET
+#define KERNEL	RESOURCE_KERNEL_CPU
 
 #define MS	NSEC_PER_MSEC
 #define BAD	UINT64_MAX /* could not be measured */
@@ -30,11 +31,13 @@ struct step {
 	unsigned int times, step_ms;
 	uint64_t cpu, mem, net;
 	double throttled;
-	bool can_sample, can_disable;
+	bool can_sample, can_disable, can_unsample, can_enable;
 	enum governor_level level; /* after the last repetition */
 	bool breach;
 	int changes;		/* decisions with .changed in this step */
 	enum resource resource; /* of the last change; checked if changes > 0 */
+	enum policy_act act;	/* of the last change; checked if not NONE */
+	uint64_t kernel;
 };
 
 struct scenario {
@@ -48,7 +51,7 @@ struct scenario {
 static void scenario_run(const struct scenario *s)
 {
 	struct policy_limits limits = {
-		.limit = {s->limit[CPU], s->limit[MEM], s->limit[NET]},
+		.limit = {s->limit[CPU], s->limit[MEM], s->limit[NET], s->limit[KERNEL]},
 		.action = s->action,
 		.grace_ns = s->grace_ms * MS,
 	};
@@ -59,28 +62,32 @@ static void scenario_run(const struct scenario *s)
 		const struct step *st = &s->steps[i];
 		struct policy_decision d = {0};
 		enum resource changed_by = RESOURCE_X_MAX;
+		enum policy_act acted = POLICY_ACT_NONE;
 		int changes = 0;
 
 		for (unsigned int n = 0; n < st->times; n++, now += st->step_ms * MS) {
 			struct policy_sample sample = {
 				.now_ns = now,
-				.value = {st->cpu, st->mem, st->net},
-				.valid = {st->cpu != BAD, st->mem != BAD, st->net != BAD},
+				.value = {st->cpu, st->mem, st->net, st->kernel},
+				.valid = {st->cpu != BAD, st->mem != BAD, st->net != BAD, true},
 				.throttled = st->throttled,
 				.can_sample = st->can_sample,
 				.can_disable = st->can_disable,
+				.can_unsample = st->can_unsample,
+				.can_enable = st->can_enable,
 			};
 
 			d = policy_step(&state, &limits, &sample);
 			if (d.changed) {
 				changes++;
 				changed_by = d.resource;
+				acted = d.act;
 				assert_int_equal(d.value, sample.value[d.resource]);
 				assert_int_equal(d.limit, limits.limit[d.resource]);
 			}
 		}
 		if (d.level != st->level || d.breach != st->breach || changes != st->changes ||
-		    (changes && changed_by != st->resource))
+		    (changes && changed_by != st->resource) || (st->act && st->act != acted))
 			fail_msg("%s, step %zu: level %s breach %d changes %d by %s; wanted %s %d "
 				 "%d %s",
 				 s->name, i, governor_level_name(d.level), d.breach, changes,
@@ -210,6 +217,48 @@ static const struct scenario scenarios_shed[] = {
 	 {{3, 1000, 850, 0, 0, .level = OK},
 	  {1, 1000, 790, 0, 0, .level = OK},
 	  {3, 1000, 850, 0, 0, .level = OK}}},
+	{"a step of sampling has its 5 s",
+	 LIMIT_ACTION_SHED,
+	 {1000, 0, 0},
+	 0,
+	 {{4, 1000, 850, 0, 0, .can_sample = true, .level = SAMPLE, .changes = 1, .resource = CPU,
+	   .act = POLICY_ACT_SAMPLE},
+	  {4, 1000, 850, 0, 0, .can_sample = true, .level = SAMPLE},
+	  {1, 1000, 850, 0, 0, .can_sample = true, .level = SAMPLE, .changes = 1, .resource = CPU,
+	   .act = POLICY_ACT_SAMPLE}}},
+	{"kernel time has a budget of its own",
+	 LIMIT_ACTION_SHED,
+	 {1000, 0, 0, 100},
+	 0,
+	 {{1, 1000, 110, 0, 0, .kernel = 101, .can_disable = true, .level = SAMPLE, .breach = true,
+	   .changes = 1, .resource = KERNEL},
+	  {1, 1000, 110, 0, 0, .kernel = 101, .can_disable = true, .level = DISABLE, .breach = true,
+	   .changes = 1, .resource = KERNEL, .act = POLICY_ACT_DISABLE}}},
+	{"memory is not sampled",
+	 LIMIT_ACTION_SHED,
+	 {0, 1000, 0},
+	 0,
+	 {{4, 1000, 0, 950, 0, .can_sample = true, .can_disable = true, .level = SAMPLE,
+	   .changes = 1, .resource = MEM, .act = POLICY_ACT_SAMPLE},
+	  {7, 1000, 0, 950, 0, .can_sample = true, .can_disable = true, .level = DISABLE,
+	   .changes = 1, .resource = MEM, .act = POLICY_ACT_DISABLE}}},
+	{"all the way back, each step in its time",
+	 LIMIT_ACTION_SHED,
+	 {1000, 0, 0},
+	 0,
+	 {{2, 1000, 2000, 0, 0, .can_disable = true, .level = DISABLE, .breach = true, .changes = 2,
+	   .resource = CPU, .act = POLICY_ACT_DISABLE},
+	  {300, 1000, 100, 0, 0, .can_enable = true, .can_unsample = true, .level = DISABLE},
+	  {1, 1000, 100, 0, 0, .can_enable = true, .can_unsample = true, .level = DISABLE,
+	   .changes = 1, .resource = CPU, .act = POLICY_ACT_ENABLE},
+	  {60, 1000, 100, 0, 0, .can_enable = true, .can_unsample = true, .level = DISABLE,
+	   .changes = 1, .resource = CPU, .act = POLICY_ACT_ENABLE},
+	  {60, 1000, 100, 0, 0, .can_unsample = true, .level = SAMPLE, .changes = 1,
+	   .resource = CPU},
+	  {30, 1000, 100, 0, 0, .can_unsample = true, .level = SAMPLE, .changes = 1,
+	   .resource = CPU, .act = POLICY_ACT_UNSAMPLE},
+	  {30, 1000, 100, 0, 0, .level = OK, .changes = 1, .resource = CPU,
+	   .act = POLICY_ACT_RESTORE}}},
 	{"85 % never disables",
 	 LIMIT_ACTION_SHED,
 	 {1000, 0, 0},
@@ -220,9 +269,10 @@ static const struct scenario scenarios_shed[] = {
 	 {0, 0, 1000},
 	 0,
 	 {{60, 1000, 0, 0, 950, .can_sample = true, .can_disable = true, .level = SAMPLE,
-	   .changes = 1, .resource = NET},
+	   .changes = 12, .resource = NET, .act = POLICY_ACT_SAMPLE},
+	  {5, 1000, 0, 0, 950, .can_disable = true, .level = SAMPLE},
 	  {1, 1000, 0, 0, 950, .can_disable = true, .level = DISABLE, .changes = 1,
-	   .resource = NET}}},
+	   .resource = NET, .act = POLICY_ACT_DISABLE}}},
 	{"a step up gets its 5 s",
 	 LIMIT_ACTION_SHED,
 	 {1000, 0, 0},
@@ -238,14 +288,16 @@ static const struct scenario scenarios_shed[] = {
 	 {{1, 1000, 2000, 0, 0, .level = SAMPLE, .breach = true, .changes = 1, .resource = CPU},
 	  {1, 1000, 2000, 0, 0, .level = DISABLE, .breach = true, .changes = 1, .resource = CPU},
 	  {1, 1000, 2000, 0, 0, .level = EXIT, .breach = true, .changes = 1, .resource = CPU}}},
-	{"over while shedding: bounded",
+	{"over: a step of sampling each two seconds, a plugin each three, then out",
 	 LIMIT_ACTION_SHED,
 	 {0, 0, 1000},
 	 0,
-	 {{9, 1000, 0, 0, 2000, .can_sample = true, .can_disable = true, .level = DISABLE,
-	   .breach = true, .changes = 2, .resource = NET},
-	  {1, 1000, 0, 0, 2000, .can_sample = true, .can_disable = true, .level = EXIT,
-	   .breach = true, .changes = 1, .resource = NET}}},
+	 {{9, 1000, 0, 0, 2000, .can_sample = true, .can_disable = true, .level = SAMPLE,
+	   .breach = true, .changes = 5, .resource = NET, .act = POLICY_ACT_SAMPLE},
+	  {6, 1000, 0, 0, 2000, .can_disable = true, .level = DISABLE, .breach = true,
+	   .changes = 2, .resource = NET, .act = POLICY_ACT_DISABLE},
+	  {3, 1000, 0, 0, 2000, .level = DISABLE, .breach = true},
+	  {1, 1000, 0, 0, 2000, .level = EXIT, .breach = true, .changes = 1, .resource = NET}}},
 	{"shedding that helps",
 	 LIMIT_ACTION_SHED,
 	 {1000, 0, 0},
@@ -385,13 +437,48 @@ static void test_live_change(void **state)
 	assert_int_equal(d.level, EXIT);
 }
 
+/* Without any limit nothing stays away, and a start one step down ends by itself. */
+static void test_last_limit_gone(void **state)
+{
+	struct policy_limits limits = {.limit = {1000}, .action = LIMIT_ACTION_SHED};
+	struct policy_sample sample = {.now_ns = 1,
+				       .value = {100},
+				       .valid = {true},
+				       .throttled = -1,
+				       .can_unsample = true,
+				       .can_enable = true};
+	struct policy_state st = {.level = SAMPLE};
+	struct policy_decision d = policy_step(&st, &limits, &sample);
+
+	(void)state;
+	assert_int_equal(d.level, SAMPLE);
+	assert_false(d.changed);
+	limits.limit[CPU] = 0;
+	sample.now_ns += 100 * MS;
+	d = policy_step(&st, &limits, &sample);
+	assert_int_equal(d.level, OK);
+	assert_int_equal(d.act, POLICY_ACT_RESTORE);
+	d = policy_step(&st, &limits, &sample);
+	assert_false(d.changed);
+	/* A shorter recovery: a tenth of it for a step. */
+	limits = (struct policy_limits){.limit = {1000}, .recovery_ns = 10000 * MS};
+	st = (struct policy_state){.level = SAMPLE};
+	for (int i = 0; i < 2; i++, sample.now_ns += 1000 * MS)
+		d = policy_step(&st, &limits, &sample);
+	assert_int_equal(d.act, POLICY_ACT_UNSAMPLE);
+}
+
 static void test_names(void **state)
 {
 	(void)state;
 	assert_int_equal(policy_exit_code(RESOURCE_CPU), 81);
 	assert_int_equal(policy_exit_code(RESOURCE_MEM), 82);
 	assert_int_equal(policy_exit_code(RESOURCE_NET), 83);
+	assert_int_equal(policy_exit_code(RESOURCE_KERNEL_CPU), 81);
 	assert_string_equal(resource_name(RESOURCE_NET), "net");
+	assert_string_equal(resource_name(RESOURCE_KERNEL_CPU), "kernel_cpu");
+	assert_string_equal(policy_act_name(POLICY_ACT_UNSAMPLE), "unsample");
+	assert_string_equal(policy_act_name(POLICY_ACT_X_MAX), "unknown");
 	assert_string_equal(governor_level_name(GOVERNOR_DISABLE), "disable");
 	assert_string_equal(governor_level_name(GOVERNOR_X_MAX), "unknown");
 	assert_string_equal(limit_action_names[LIMIT_ACTION_REPORT], "report");
@@ -408,7 +495,8 @@ static void test_any_history(void **state)
 
 	(void)state;
 	for (int run = 0; run < 300; run++) {
-		struct policy_limits limits = {.limit = {1000, 1000, 1000}, .grace_ns = 2000 * MS};
+		struct policy_limits limits = {.limit = {1000, 1000, 1000, 1000},
+					       .grace_ns = 2000 * MS};
 		struct policy_state st = {0};
 		uint64_t now = 1, start = now;
 		int blind = run % RESOURCE_X_MAX;
@@ -417,7 +505,7 @@ static void test_any_history(void **state)
 		limits.limit[(blind + 1) % RESOURCE_X_MAX] = 0;
 		for (int i = 0; i < 200; i++) {
 			struct policy_sample s = {
-				.now_ns = now, .valid = {true, true, true}, .throttled = -1};
+				.now_ns = now, .valid = {true, true, true, true}, .throttled = -1};
 			struct policy_decision d;
 
 			for (int r = 0; r < RESOURCE_X_MAX; r++) {
@@ -430,8 +518,9 @@ static void test_any_history(void **state)
 				assert_true(now - start >= limits.grace_ns);
 				assert_int_not_equal(limits.action, LIMIT_ACTION_REPORT);
 				if (d.changed) {
-					assert_int_equal((int)d.resource,
-							 (blind + 2) % RESOURCE_X_MAX);
+					assert_int_not_equal((int)d.resource, blind);
+					assert_int_not_equal((int)d.resource,
+							     (blind + 1) % RESOURCE_X_MAX);
 					assert_true(d.value >= d.limit && d.limit);
 				}
 			}
@@ -446,6 +535,7 @@ int main(void)
 		cmocka_unit_test(test_exit),   cmocka_unit_test(test_shed),
 		cmocka_unit_test(test_report), cmocka_unit_test(test_live_change),
 		cmocka_unit_test(test_names),  cmocka_unit_test(test_any_history),
+		cmocka_unit_test(test_last_limit_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
