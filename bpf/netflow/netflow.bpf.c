@@ -352,11 +352,16 @@ static __always_inline bool iter_skips(const struct nf_owner *o, __u8 state)
 	return iter_mode != NETFLOW_ITER_SHOW && (!was_connected(state) || owner_may_change(o));
 }
 
-/* True when the connection must be reported; gives it its id. */
-static __always_inline bool iter_claims(struct nf_owner *o, __u64 sum)
+/*
+ * True when the connection must be reported; gives it its id. dir is read once, as it may end at
+ * any moment: the record then says what it was, and its end comes by the ring buffer.
+ */
+static __always_inline bool iter_claims(struct nf_owner *o, __u64 sum, __u8 *dir)
 {
-	if (iter_mode == NETFLOW_ITER_SHOW)
-		return true;
+	if (iter_mode == NETFLOW_ITER_SHOW) {
+		*dir = *(volatile __u8 *)&o->dir;
+		return *dir != NETFLOW_DIR_CLOSED;
+	}
 	if (o->id && o->sum == sum && iter_mode != NETFLOW_ITER_FULL)
 		return false;
 	o->sum = sum;
@@ -371,13 +376,15 @@ static __always_inline bool iter_claims(struct nf_owner *o, __u64 sum)
 		asm volatile("" : "+r"(zero));
 		__sync_fetch_and_add(&o->sum, zero);
 	}
-	return *(volatile __u8 *)&o->dir != NETFLOW_DIR_CLOSED;
+	*dir = *(volatile __u8 *)&o->dir;
+	return *dir != NETFLOW_DIR_CLOSED;
 }
 
 static __always_inline void iter_write(struct seq_file *seq, struct netflow_sock *s,
-				       const struct nf_owner *o, __u8 state)
+				       const struct nf_owner *o, __u8 dir, __u8 state)
 {
 	conn_owner(&s->conn, o);
+	s->conn.dir = dir;
 	if (s->conn.dir == NETFLOW_DIR_NONE)
 		s->conn.dir = old_direction(s->conn.netns, s->conn.sport);
 	else if (s->conn.dir == NETFLOW_DIR_LISTEN && was_connected(state))
@@ -396,7 +403,7 @@ int tcp_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct netflow_sock s = {};
 	struct tcp_sock *tp;
 	struct sock_addrs a;
-	__u8 state;
+	__u8 state, dir;
 
 	if (!sk || !o)
 		return 0;
@@ -404,15 +411,15 @@ int tcp_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp || iter_skips(o, state))
 		return 0;
-	if (!iter_claims(o, tp->bytes_sent + tp->bytes_received + tp->segs_out + tp->segs_in))
+	if (!iter_claims(o, tp->bytes_sent + tp->bytes_received + tp->segs_out + tp->segs_in, &dir))
 		return 0;
 	sock_addrs(sk, &a);
 	conn_addrs(&s.conn, &a);
-	s.conn.dir = o->dir;
+	s.conn.dir = dir;
 	conn_counters(&s.conn, sk, tp, state);
 	if (iter_mode == NETFLOW_ITER_SHOW)
 		s.inode = sock_inode(sk);
-	iter_write(ctx->meta->seq, &s, o, state);
+	iter_write(ctx->meta->seq, &s, o, dir, state);
 	return 0;
 }
 
@@ -427,7 +434,7 @@ int tcp_sockets_hash(struct bpf_iter__bpf_map_elem *ctx)
 	struct sock_addrs a;
 	struct tcp_sock *tp;
 	struct sock *sk;
-	__u8 state;
+	__u8 state, dir;
 
 	if (!key || !o)
 		return 0;
@@ -440,14 +447,13 @@ int tcp_sockets_hash(struct bpf_iter__bpf_map_elem *ctx)
 	s.conn.segs_out = BPF_CORE_READ(tp, segs_out);
 	s.conn.segs_in = BPF_CORE_READ(tp, segs_in);
 	s.conn.tx = BPF_CORE_READ(tp, bytes_sent);
-	if (!iter_claims(o, s.conn.tx + s.conn.rx + s.conn.segs_out + s.conn.segs_in))
+	if (!iter_claims(o, s.conn.tx + s.conn.rx + s.conn.segs_out + s.conn.segs_in, &dir))
 		return 0;
 	if (s.conn.rx && BPF_CORE_READ(sk, __sk_common.skc_flags) & (1UL << K_SOCK_DONE))
 		s.conn.rx--;
-	s.conn.tx =
-		tcp_sent(s.conn.tx - BPF_CORE_READ(tp, bytes_retrans),
-			 BPF_CORE_READ(tp, bytes_acked), BPF_CORE_READ(tp, snd_una),
-			 BPF_CORE_READ(tp, snd_nxt), BPF_CORE_READ(tp, write_seq), o->dir, state);
+	s.conn.tx = tcp_sent(s.conn.tx - BPF_CORE_READ(tp, bytes_retrans),
+			     BPF_CORE_READ(tp, bytes_acked), BPF_CORE_READ(tp, snd_una),
+			     BPF_CORE_READ(tp, snd_nxt), BPF_CORE_READ(tp, write_seq), dir, state);
 	s.conn.srtt_us = BPF_CORE_READ(tp, srtt_us) >> 3;
 	s.conn.mdev_us = BPF_CORE_READ(tp, mdev_us) >> 2;
 	s.conn.retrans = BPF_CORE_READ(tp, total_retrans);
@@ -458,7 +464,7 @@ int tcp_sockets_hash(struct bpf_iter__bpf_map_elem *ctx)
 	conn_addrs(&s.conn, &a);
 	if (iter_mode == NETFLOW_ITER_SHOW)
 		s.inode = sock_inode(sk);
-	iter_write(ctx->meta->seq, &s, o, state);
+	iter_write(ctx->meta->seq, &s, o, dir, state);
 	return 0;
 }
 

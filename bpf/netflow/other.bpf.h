@@ -114,14 +114,19 @@ static __always_inline bool other_parse(struct __sk_buff *skb, __u8 protocol, bo
 	return true;
 }
 
-/* SCTP doesn't lock a port that was chosen, and the first packet of a server finds it listening. */
+/*
+ * SCTP doesn't lock a port that was chosen, but the first packet of a server finds it listening.
+ * What no hook has met by then was accepted: other_accepted() isn't there where storage can't be
+ * used.
+ */
 static __always_inline void other_learn(struct nf_udp *u, struct bpf_sock *sk)
 {
 	__u8 dir = u->dir;
 
 	udp_learn(u, sk);
 	if (!dir)
-		dir = sk->state == BPF_TCP_LISTEN ? NETFLOW_DIR_INCOMING : NETFLOW_DIR_OUTGOING;
+		dir = sk->state == BPF_TCP_LISTEN || !u->pid ? NETFLOW_DIR_INCOMING
+							     : NETFLOW_DIR_OUTGOING;
 	u->dir = dir;
 }
 
