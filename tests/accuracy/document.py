@@ -58,7 +58,7 @@ def write_grid(path, cells, scenarios):
             for key, value in cells[sc.name, side].items():
                 if value and grid.rank(value) < 2 and not value.startswith("n/a") and (side, key) not in sc.why:
                     raise AssertionError(f"{sc.name}, {side}, {key}: {value}: mend it, or say why in grid.py")
-                why = sc.why.get((side, key)) or (key == "owner" and sc.why.get((side, "note")))
+                why = sc.race.get((side, key)) or sc.why.get((side, key)) or (key == "owner" and sc.why.get((side, "note")))
                 if why:
                     if why not in notes:
                         notes.append(why)
@@ -106,6 +106,9 @@ def compare(path, cells, scenarios):
                 continue
             for i, (key, value) in enumerate(now.items()):
                 good += grid.rank(value) == 2
+                if grid.rank(value) == 1 and (side, key) in sc.race:
+                    print(f"    known: {key}: {sc.race[side, key]}")
+                    continue
                 known = (side, key) in sc.why
                 if known and grid.rank(value) < 2:
                     print(f"    known: {key}: {sc.why[side, key]}")

@@ -194,8 +194,9 @@ class Softflowd(Tool):
             if sc.transport in ("tcp", "udp"):
                 if proto not in {"tcp": ("TCP", "6"), "udp": ("UDP", "17")}[sc.transport]:
                     continue
-                up += int(size) if dport.split(".")[0] == str(sc.port) else 0
-                down += int(size) if sport == str(sc.port) and dport != sport else 0
+                if str(sc.port) in (sport, dport):
+                    mine = dport == str(sc.port) if dport != sport else src == grid.HOST4A
+                    up, down = (up + int(size), down) if mine else (up, down + int(size))
             elif proto in {"icmp": ("ICMP", "1"), "raw": ("253",)}.get(sc.transport, ()):
                 up += int(size) if src == grid.HOST4A else 0
                 down += int(size) if src == grid.HOST4 else 0
