@@ -151,6 +151,7 @@ int verb_schema(struct cli *cli, const struct args *args);
 int verb_sql(struct cli *cli, const struct args *args);
 int verb_watch(struct cli *cli, const struct args *args);
 int verb_top(struct cli *cli, const struct args *args);
+int verb_history(struct cli *cli, const struct args *args);
 int verb_limits(struct cli *cli, const struct args *args);
 int verb_limits_set(struct cli *cli, const struct args *args);
 int verb_config_show(struct cli *cli, const struct args *args);

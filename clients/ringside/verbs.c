@@ -209,6 +209,13 @@ static const struct verb verbs[] = {
 	 .options = top_options,
 	 .run = verb_top,
 	 .help = "q or Ctrl-C ends it. Without a terminal it prints plain frames."},
+	{.name = "history",
+	 .summary = "how far back the rings reach, and how far they will at the present rate",
+	 .run = verb_history,
+	 .help = "reach is how long a row that comes now is kept; the rate is that of the last ten "
+		 "minutes, or of as many segments as hold them, and reach is empty while that is too "
+		 "little to tell. Each segment: ringside sql \"SELECT * "
+		 "FROM segments\"."},
 	{.name = "limits",
 	 .summary = "what Ringside uses and may use",
 	 .subs = limits_verbs,

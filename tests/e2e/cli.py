@@ -162,6 +162,22 @@ def test_limits(d):
     equal((now["mem_limit"], now["cpu_limit"]), (None, None), "no limit again")
 
 
+def test_history(d):
+    time.sleep(1)  # until the rows about limits that were set are written
+    rings = {r["ring"]: r for r in objects(d.cli("-o", "json", "history"))}
+    equal(set(rings), {"flow", "audit"}, "rings")
+    equal((rings["flow"]["max_bytes"], rings["audit"]["max_bytes"]), (1 << 30, 256 << 20), "bounds")
+    segments = objects(d.cli("-o", "json", "sql", "SELECT ring, count(*) n, min(ts_min) oldest FROM segments GROUP BY ring"))
+    for s in segments:
+        r = rings[s["ring"]]
+        equal((r["segments"], r["oldest"]), (s["n"], s["oldest"]), f"ring {s['ring']}")
+    audit = rings["audit"]
+    true(audit["rows"] > 0 and audit["oldest"] <= audit["newest"] <= time.time() * 1e9, f"audit {audit}")
+    true(audit["rows_per_s"] is not None and audit["reach"] is None, f"too young for a forecast: {audit}")
+    d.cli("history", "nonsense", code=2)
+    contains(d.cli("history"), "reach", "history for people")
+
+
 def test_config(d):
     values = {v["key"]: v for v in objects(d.cli("-o", "json", "config", "show"))}
     equal((values["socket"]["value"], values["socket"]["origin"]), (d.socket, "flag"), "socket")
@@ -250,6 +266,7 @@ def main():
         test_watch(d)
         test_plugin(d)
         test_limits(d)
+        test_history(d)
         test_config(d)
         test_others(d)
         d.cli("shutdown")

@@ -69,7 +69,11 @@ def query(req, ctx):
     if "ever" in req.sql:
         while ctx.is_active():
             time.sleep(0.05)
-    if "param" in req.sql:
+    if "FROM segments" in req.sql:
+        yield query_pb2.QueryResponse(columns=query_pb2.QueryColumns(
+            columns=[table_pb2.Column(name=n) for n in ("ring", "ts_min", "ts_max", "rows", "bytes")]))
+        yield query_pb2.QueryResponse(rows=batch(segments()))
+    elif "param" in req.sql:
         yield query_pb2.QueryResponse(columns=query_pb2.QueryColumns(
             columns=[table_pb2.Column(name=f"p{i}") for i in range(len(req.parameters))]))
         yield query_pb2.QueryResponse(rows=table_pb2.RowBatch(row_count=1, values=req.parameters))
@@ -81,6 +85,15 @@ def query(req, ctx):
     if "lossy" in req.sql:
         stats.completeness.add(table="shell", rows_lost=1234, since=1700000000000000000)
     yield query_pb2.QueryResponse(stats=stats)
+
+
+def segments():
+    now = time.time_ns()
+    ago = lambda s: now - s * 10**9  # noqa: E731
+    # 1,000 rows and 100,000 bytes a second in those that the forecast is made of; one without rows.
+    return [("audit", ago(20), ago(1), 10, 100000),
+            ("flow", None, None, 0, 0), ("flow", ago(300), ago(0), 300000, 30000000), ("flow", ago(900), ago(300), 600000, 60000000),
+            ("flow", ago(9000), ago(900), 77, 777)]
 
 
 def watch(req, ctx):
@@ -145,6 +158,12 @@ def handlers():
             "GetDaemon": unary(answer(daemon_pb2.GetDaemonResponse, version="x", capabilities=[
                 daemon_pb2.Capability(name="tp_btf", available=True, detail="Tracing programs can be attached.")]),
                 daemon_pb2.GetDaemonRequest),
+            "GetConfig": unary(answer(daemon_pb2.GetConfigResponse, values=[
+                daemon_pb2.ConfigValue(key="store.flow.max_bytes", value="1GiB"),
+                daemon_pb2.ConfigValue(key="store.flow.max_rows", value="0"),
+                daemon_pb2.ConfigValue(key="store.flow.max_age", value="1d"),
+                daemon_pb2.ConfigValue(key="store.audit.max_bytes", value="256MiB"),
+                daemon_pb2.ConfigValue(key="store.audit.max_age", value="0")]), daemon_pb2.GetConfigRequest),
             "SetLogLevel": unary(set_log_level, daemon_pb2.SetLogLevelRequest)},
     }
     return [grpc.method_handlers_generic_handler(f"ringside.v1.{s}", m) for s, m in services.items()]
@@ -279,6 +298,20 @@ def test_usage():
     for verb in ["sql", "plugin", "plugin enable", "watch", "limits set", "completion"]:
         got, out, err = run(*verb.split(), "--help")
         expect(got == 0 and out.startswith("Usage: ringside ") and err == "", verb, out, err)
+
+
+def test_history():
+    rc, out, err = run("-o", "json", "history")
+    rings = {r["ring"]: r for r in map(json.loads, out.splitlines())}
+    flow, audit = rings["flow"], rings["audit"]
+    expect((flow["segments"], flow["rows"], flow["bytes"], flow["max_bytes"]) == (4, 900077, 90000777, 2**30), flow)
+    expect(flow["newest"] - flow["oldest"] == 9000 * 10**9, flow)
+    expect(990 < flow["rows_per_s"] <= 1001 and 99000 < flow["bytes_per_s"] <= 100100, flow)
+    # 2^30 bytes at that rate.
+    expect(10720 * 10**9 < flow["reach"] < 10850 * 10**9, flow)
+    expect(audit["segments"] == 1 and audit["reach"] is None, "too young for a forecast", audit)
+    rc, out, err = run("history")
+    expect(rc == 0 and "  2h5" in out, out)
 
 
 def test_requests():
