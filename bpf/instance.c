@@ -12,7 +12,7 @@
 /* 1 in 64: a little above one in a hundred, below which sums of samples mean nothing. */
 #define SAMPLING_STEPS 6
 /* 80 s for the usual 10: later is still worth more than never. */
-#define INTERVAL_STEPS 3
+#define INTERVAL_STEPS	3
 #define INTERVAL_MAX_NS (3600 * 1000000000ull)
 /* With this much text a batch goes out early, so that the rows to come always find room in the
  * arena. */
@@ -48,7 +48,8 @@ const struct opt plugin_common_options[] = {
 	 .def = "50",
 	 .min = "0",
 	 .max = "100",
-	 .help = "at a limit plugins with a low priority are disabled before those with a high one"},
+	 .help = "at a limit plugins with a low priority are disabled before those with a high "
+		 "one"},
 	{},
 };
 

@@ -54,7 +54,8 @@ int host_enable(struct host *h, const char *name, const struct keyval *options, 
 int host_disable(struct host *h, const char *name, bool persist, const char *actor,
 		 struct err *err);
 int host_update(struct host *h, const char *name, const struct keyval *options, size_t n,
-		bool persist, bool validate_only, const char *actor, bool *ret_restarted, struct err *err);
+		bool persist, bool validate_only, const char *actor, bool *ret_restarted,
+		struct err *err);
 /* Detaches and unloads all: last rows are published. */
 void host_stop_all(struct host *h);
 /* A configuration that was read again: options of plugins that don't run follow at once. */
@@ -87,11 +88,11 @@ void host_costs(struct host *h, host_cost_fn fn, void *arg);
 /*
  * The governor's ladder. A step leaves out half of the events that can be sampled and doubles
  * intervals that can be longer; said gets what that means, by plugin. shed_plugin disables the one
- * with the lowest priority, among several the dearest; one that costs a tenth of the dearest or less
- * is no help. Negative: nothing was there to be done.
+ * with the lowest priority, among several the dearest; one that costs a tenth of the dearest or
+ * less is no help. Negative: nothing was there to be done.
  */
 struct host_can {
-	bool step, plugin;	 /* to shed */
+	bool step, plugin;     /* to shed */
 	bool unstep, unplugin; /* to give back */
 };
 void host_can_shed(const struct host *h, struct host_can *ret);

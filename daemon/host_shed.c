@@ -130,7 +130,8 @@ void slot_shed_apply(struct slot *s)
 	if (s->plugin->shed)
 		r = s->plugin->shed(&s->in, s->host->shed_step);
 	if (r < 0)
-		log_warn_errno(r, "plugin %s can't cost less, it goes on as it is", s->plugin->name);
+		log_warn_errno(r, "plugin %s can't cost less, it goes on as it is",
+			       s->plugin->name);
 	s->shed_steps = r > 0 ? (unsigned int)r : 0;
 	if (s->in.interval_ns != was && s->tick && slot_tick_start(s, &err) < 0)
 		log_warn("plugin %s: %s", s->plugin->name, err.msg);
@@ -180,7 +181,8 @@ int host_shed_step(struct host *h, int by, char *said, size_t cap)
 	if (by < 0 && !h->shed_step)
 		return -ENOENT;
 	/* Who had the most steps may be gone since. */
-	h->shed_step = by > 0 ? h->shed_step + 1 : (h->shed_step > most && most ? most : h->shed_step) - 1;
+	h->shed_step =
+		by > 0 ? h->shed_step + 1 : (h->shed_step > most && most ? most : h->shed_step) - 1;
 	for (unsigned int i = 0; i < h->nslots; i++) {
 		if (!h->slots[i].loaded)
 			continue;

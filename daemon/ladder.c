@@ -64,7 +64,8 @@ static int act(struct daemon *d, const struct governor_event *e, char *said, siz
 		r = host_shed_plugin(d->host, e->decision.resource, reason, subject);
 		if (r == 0)
 			snprintf(said, cap, "plugin %s disabled", *subject);
-		/* Its tables and buffers are free now; the C library may still hold what was ours. */
+		/* Its tables and buffers are free now; the C library may still hold what was ours.
+		 */
 		if (r == 0 && e->decision.resource == RESOURCE_MEM)
 			malloc_trim(0);
 		return r;

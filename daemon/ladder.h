@@ -9,6 +9,6 @@ struct daemon;
 /* governor_options.can_shed and .on_event; ctx is the daemon. Governor thread. */
 void ladder_can(void *ctx, struct policy_sample *sample);
 void ladder_decided(void *ctx, const struct governor_event *event);
-/* Tells the governor's thread what can be shed and given back now. Loop thread: each second and after
- * each act. */
+/* Tells the governor's thread what can be shed and given back now. Loop thread: each second and
+ * after each act. */
 void ladder_refresh(struct daemon *d);

@@ -39,8 +39,8 @@ void selftables_event(struct selftables *t, const char *event, const char *subje
 /* The same from any other thread, by way of the loop. */
 void selftables_event_post(struct selftables *t, const char *event, const char *subject,
 			   const char *detail, const char *actor);
-/* One row of governor_decisions: message instead of the event's text, and the plugin that it is about
- * or "". Loop thread. */
+/* One row of governor_decisions: message instead of the event's text, and the plugin that it is
+ * about or "". Loop thread. */
 void selftables_decision(struct selftables *t, const struct governor_event *event,
 			 const char *message, const char *plugin);
 

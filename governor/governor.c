@@ -161,7 +161,7 @@ static void event_text(struct governor_event *e, const struct policy_limits *lim
 			 : d->level > e->from || d->act == POLICY_ACT_SAMPLE ||
 					 d->act == POLICY_ACT_DISABLE
 				 ? "nears"
-							   : "is within",
+				 : "is within",
 			 name, limit, tail);
 }
 
@@ -340,10 +340,11 @@ static bool wait_until(struct governor *g, uint64_t at_ns)
 /* The level that we begin with is a decision like any other. */
 static void tell_start(struct governor *g)
 {
-	struct governor_event e = {
-		.ts = clock_real_ns(),
-		.decision = {.level = g->opt.start_level, .act = POLICY_ACT_SAMPLE, .changed = true},
-		.from = GOVERNOR_OK};
+	struct governor_event e = {.ts = clock_real_ns(),
+				   .decision = {.level = g->opt.start_level,
+						.act = POLICY_ACT_SAMPLE,
+						.changed = true},
+				   .from = GOVERNOR_OK};
 
 	snprintf(e.text, sizeof(e.text), "starting one step down, at level %s: %s",
 		 governor_level_name(e.decision.level), g->opt.start_reason);

@@ -21,7 +21,7 @@ struct governor_event {
 	struct policy_decision decision;
 	enum governor_level from;
 	struct governor_usage usage;
-	char text[200]; /* "mem 131.2MiB exceeds mem_limit 128MiB: exit 82" */
+	char text[200];	 /* "mem 131.2MiB exceeds mem_limit 128MiB: exit 82" */
 	char amount[96]; /* "cpu 0.310 of 0.250 cores" */
 };
 
@@ -30,8 +30,8 @@ struct governor_options {
 	const char *state_dir;	    /* last_exit.json is written there */
 	struct cgroup_place *place; /* made by cgroup_enter(), not owned */
 	uint64_t interval_ns;	    /* 1 s; 250 ms while any metric is above 80 % */
-	/* Total BPF run time in ns (UINT64_MAX: not measured here) and map bytes of all our programs
-	 * so far; called on the governor thread, must not block. */
+	/* Total BPF run time in ns (UINT64_MAX: not measured here) and map bytes of all our
+	 * programs so far; called on the governor thread, must not block. */
 	void (*bpf_cost)(void *ctx, uint64_t *ret_run_ns, uint64_t *ret_map_bytes);
 	/* Fills in what the ladder can do. NULL: nothing. Governor thread; must not block. */
 	void (*can_shed)(void *ctx, struct policy_sample *sample);

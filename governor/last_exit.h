@@ -42,6 +42,6 @@ int last_exit_write(int dir_fd, const struct last_exit *e);
  * was none; -EINVAL: the file isn't ours, summary says so.
  */
 int last_exit_read(const char *dir, char *summary, size_t cap);
-/* Whether a limit (exit code 81 to 83) ended a run less than within_ns before now_ns, both since the
- * epoch. */
+/* Whether a limit (exit code 81 to 83) ended a run less than within_ns before now_ns, both since
+ * the epoch. */
 bool last_exit_recent(const char *dir, uint64_t now_ns, uint64_t within_ns);

@@ -20,9 +20,9 @@
 #define HIGH_DWELL_NS (5 * NSEC_PER_SEC)
 /* Coming back costs a re-attach and risks the next breach, so it is slower the harder the step was:
  * 300 s of calm for the first plugin, 60 s for each further one, 30 s for a step of sampling. */
-#define RECOVERY_NS	(300 * NSEC_PER_SEC)
-#define ENABLE_PART	5
-#define UNSAMPLE_PART	10
+#define RECOVERY_NS   (300 * NSEC_PER_SEC)
+#define ENABLE_PART   5
+#define UNSAMPLE_PART 10
 /* Rates are means over a second: after an act, one second until it is done and one to measure. */
 #define SETTLE_NS (2 * NSEC_PER_SEC)
 
@@ -49,8 +49,7 @@ static_assert(ARRAY_SIZE(resource_names) == RESOURCE_X_MAX, "one name a resource
 static const char *const level_names[] = {"ok", "sample", "disable", "exit"};
 static_assert(ARRAY_SIZE(level_names) == GOVERNOR_X_MAX, "one name a level");
 
-static const char *const act_names[] = {"",	   "sample",   "disable",
-					"enable", "unsample", "restore"};
+static const char *const act_names[] = {"", "sample", "disable", "enable", "unsample", "restore"};
 static_assert(ARRAY_SIZE(act_names) == POLICY_ACT_X_MAX, "one name an act");
 
 const char *const limit_action_names[] = {"shed", "exit", "report", NULL};
@@ -152,7 +151,8 @@ static bool must_exit(const struct policy_state *state, enum limit_action action
 	return state->over[r] >= needed;
 }
 
-/* The step up that one resource asks for. Returns the level; *act stays NONE where there is none. */
+/* The step up that one resource asks for. Returns the level; *act stays NONE where there is none.
+ */
 static enum governor_level step_up(const struct policy_state *state,
 				   const struct policy_sample *sample, enum resource r,
 				   enum policy_act *act)

@@ -17,7 +17,7 @@
 /* The first pages of a file are there before its first row: less than that, and not for long, says
  * nothing about what is to come. */
 #define RATE_BYTES_MIN (1024 * 1024)
-#define MAX_RINGS    8u
+#define MAX_RINGS      8u
 
 /* Newest first: what comes before RATE_SPAN_NS is full is the rate. */
 static const char segments_sql[] =
@@ -177,7 +177,8 @@ static uint64_t reach_ns(const struct ring_sum *ring, uint64_t span_ns, double r
 
 	bool enough = ring->recent_bytes >= RATE_BYTES_MIN || span_ns >= RATE_SPAN_NS;
 
-	if (enough && ring->max_bytes && bytes_rate > 0 && (double)ring->max_bytes / bytes_rate < reach)
+	if (enough && ring->max_bytes && bytes_rate > 0 &&
+	    (double)ring->max_bytes / bytes_rate < reach)
 		reach = (double)ring->max_bytes / bytes_rate;
 	if (enough && ring->max_rows && rows_rate > 0 && (double)ring->max_rows / rows_rate < reach)
 		reach = (double)ring->max_rows / rows_rate;
@@ -193,8 +194,8 @@ static double tenths(double v)
 
 static void write_ring(struct out *o, const struct ring_sum *ring, uint64_t now)
 {
-	uint64_t span = ring->recent_since && now > ring->recent_since ? now - ring->recent_since
-								       : 0;
+	uint64_t span =
+		ring->recent_since && now > ring->recent_since ? now - ring->recent_since : 0;
 	double rows = span ? (double)ring->recent_rows * 1e9 / (double)span : 0;
 	double bytes = span ? (double)ring->recent_bytes * 1e9 / (double)span : 0;
 	uint64_t reach = reach_ns(ring, span, rows, bytes);
@@ -216,10 +217,10 @@ static void write_ring(struct out *o, const struct ring_sum *ring, uint64_t now)
 int verb_history(struct cli *cli, const struct args *args _unused_)
 {
 	static const struct out_column columns[] = {
-		{"ring", OUT_TEXT, NULL},	  {"segments", OUT_INT, NULL},
-		{"oldest", OUT_TIME, NULL},	  {"newest", OUT_TIME, NULL},
-		{"rows", OUT_INT, NULL},	  {"bytes", OUT_INT, "By"},
-		{"max_bytes", OUT_INT, "By"},	  {"rows_per_s", OUT_REAL, NULL},
+		{"ring", OUT_TEXT, NULL},	{"segments", OUT_INT, NULL},
+		{"oldest", OUT_TIME, NULL},	{"newest", OUT_TIME, NULL},
+		{"rows", OUT_INT, NULL},	{"bytes", OUT_INT, "By"},
+		{"max_bytes", OUT_INT, "By"},	{"rows_per_s", OUT_REAL, NULL},
 		{"bytes_per_s", OUT_INT, "By"}, {"reach", OUT_INT, "ns"},
 	};
 	struct history h = {.now = clock_real_ns()};
