@@ -57,6 +57,9 @@ enum k_tcp_state {
 
 #define K_PF_KTHREAD 0x00200000 /* include/linux/sched.h */
 
+/* include/linux/sched/signal.h: all threads end with group_exit_code. */
+#define K_SIGNAL_GROUP_EXIT 4
+
 /* include/net/sock.h: the bit in sk_flags that says that a FIN was received, and the lock set by
  * bind() with a port. */
 #define K_SOCK_DONE	     1
@@ -73,6 +76,28 @@ struct net {
 	struct ns_common ns;
 };
 
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[];
+};
+
 typedef struct {
 	struct net *net;
 } possible_net_t;
@@ -81,12 +106,27 @@ typedef struct {
 	unsigned int val;
 } kuid_t;
 
+typedef struct {
+	unsigned int val;
+} kgid_t;
+
+struct cred {
+	kuid_t uid;
+	kgid_t gid;
+	kuid_t euid;
+};
+
 /* Control groups: the id that userspace knows is the one of the node in kernfs. */
 struct kernfs_node {
 	u64 id;
 };
 
+struct cgroup_subsys_state {
+	struct cgroup_subsys_state *parent;
+};
+
 struct cgroup {
+	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
 };
 
@@ -99,13 +139,34 @@ struct tty_struct {
 	char name[64];
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct signal_struct {
 	struct tty_struct *tty;
+	atomic_t live;
+	int nr_threads;
+	int group_exit_code;
+	unsigned int flags;
+	u64 utime, stime; /* of threads that are gone */
+	unsigned long maxrss;
+	unsigned long long sum_sched_runtime;
 };
+
+struct file;
 
 struct mm_struct {
 	unsigned long start_code, end_code, start_data, end_data;
+	unsigned long arg_start, arg_end, env_start, env_end;
+	struct file *exe_file;
 };
+
+struct sched_entity {
+	u64 sum_exec_runtime;
+};
+
+struct fs_struct;
 
 struct task_struct {
 	unsigned int flags;
@@ -119,16 +180,72 @@ struct task_struct {
 	kuid_t loginuid;
 	unsigned int sessionid;
 	struct css_set *cgroups;
+	const struct cred *cred;
+	struct nsproxy *nsproxy;
+	struct fs_struct *fs;
+	struct pid *thread_pid;
+	struct sched_entity se;
+	u64 utime, stime;
+	u64 start_boottime;
+	int exit_code;
+	int exit_state;
+	unsigned int __state;
+};
+
+/* Before 2f064a59a11f ("sched: Change task_struct::state"), 5.14. */
+struct task_struct___state {
+	volatile long state;
+};
+
+struct kernel_siginfo {
+	int si_signo;
+	int si_errno;
+	int si_code;
+};
+
+struct linux_binprm {
+	int argc;
+	const char *filename;
 };
 
 /* Files. */
 struct inode {
 	unsigned short i_mode;
 	unsigned long i_ino;
+	unsigned int i_nlink;
+};
+
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
+struct fs_struct {
+	struct path pwd;
 };
 
 struct file {
 	struct inode *f_inode;
+	struct path f_path;
 	void *private_data;
 };
 
@@ -213,6 +330,11 @@ struct bpf_iter_meta {
 	struct seq_file *seq;
 	u64 session_id;
 	u64 seq_num;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 };
 
 struct bpf_iter__task_file {
