@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Texts of exec rows: paths from components, arguments as a shell would take them. */
+#include "bpf/exec/exec_text.h"
+
+#include <string.h>
+
+void exec_path_add(struct buf *b, const char *components, size_t len, bool cut)
+{
+	size_t end = len;
+
+	if (cut)
+		buf_puts(b, "...");
+	if (!end)
+		buf_putc(b, '/');
+	/* From the last to the first: each begins behind the NUL of the one before it. */
+	while (end) {
+		size_t last = end - 1, start = last;
+
+		while (start && components[start - 1])
+			start--;
+		buf_putc(b, '/');
+		buf_add(b, components + start, strnlen(components + start, last - start));
+		end = start;
+	}
+}
+
+static bool is_plain(const char *s, size_t len)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789_-+=.,:/@%^";
+
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)s[i] < 0x80 && !memchr(plain, s[i], sizeof(plain) - 1))
+			return false;
+	return len > 0;
+}
+
+static void add_quoted(struct buf *b, const char *s, size_t len)
+{
+	if (is_plain(s, len)) {
+		buf_add(b, s, len);
+		return;
+	}
+	buf_putc(b, '\'');
+	for (size_t i = 0; i < len; i++) {
+		if (s[i] == '\'')
+			buf_puts(b, "'\\''");
+		else
+			buf_putc(b, s[i]);
+	}
+	buf_putc(b, '\'');
+}
+
+/* Without the bytes of a character that goes on behind len. */
+static size_t whole_characters(const char *s, size_t len)
+{
+	size_t lead = len, need;
+	unsigned char c;
+
+	for (int back = 0; back < 4 && lead; back++) {
+		c = (unsigned char)s[--lead];
+		if ((c & 0xc0) == 0x80)
+			continue;
+		need = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+		return lead + need > len ? lead : len;
+	}
+	return len;
+}
+
+void exec_args_add(struct buf *b, const char *args, size_t len, bool cut)
+{
+	for (size_t at = 0; at < len;) {
+		size_t n = strnlen(args + at, len - at);
+		bool whole = at + n < len || !cut;
+
+		if (at)
+			buf_putc(b, ' ');
+		add_quoted(b, args + at, whole ? n : whole_characters(args + at, n));
+		at += n + 1;
+	}
+}
+
+void exec_env_add(struct buf *b, const char *env, size_t len, const char *name)
+{
+	size_t name_len = strlen(name);
+
+	for (size_t at = 0; at < len;) {
+		size_t n = strnlen(env + at, len - at);
+
+		/* The last of a block that was cut off isn't whole: better none. */
+		if (at + n < len && n > name_len && env[at + name_len] == '=' &&
+		    !memcmp(env + at, name, name_len)) {
+			if (b->len)
+				buf_putc(b, ' ');
+			add_quoted(b, env + at, n);
+			return;
+		}
+		at += n + 1;
+	}
+}
