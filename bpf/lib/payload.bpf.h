@@ -128,7 +128,10 @@ static __always_inline int payload_parse(struct __sk_buff *skb, __u8 proto, bool
 	return (int)h->size < 0 ? -1 : off;
 }
 
-/* One sample with h->cap octets from off on. 0, or -1: lost (counted). */
+/*
+ * One sample with h->cap octets from off on. 0, or -1: lost (counted). Kernels before 6.13 lose the bounds of a
+ * length that was only compared, so it is masked: 1 to `most`, a power of two.
+ */
 #define PAYLOAD_SUBMIT(skb, from, head, type, most)                               \
 	({                                                                        \
 		struct type *_e = event_reserve(sizeof(*_e));                     \
@@ -136,11 +139,15 @@ static __always_inline int payload_parse(struct __sk_buff *skb, __u8 proto, bool
 		int _r = -1;                                                      \
 		if (_e) {                                                         \
 			_e->h = *(head);                                          \
-			asm volatile("" : "+r"(_n)); /* the check must stay */    \
-			if (_n > 0 && _n <= (most))                               \
-				_r = bpf_skb_load_bytes(skb, from, _e->data, _n); \
-			else                                                      \
-				_r = _n ? -1 : 0;                                 \
+			if (_n) {                                                 \
+				_n = (_n - 1) & ((most) - 1);                     \
+				asm volatile("" : "+r"(_n)); /* both masks stay */ \
+				_n &= (most) - 1;                                 \
+				_r = bpf_skb_load_bytes(skb, from, _e->data,      \
+							_n + 1);                  \
+			} else {                                                  \
+				_r = 0;                                           \
+			}                                                         \
 			if (_r) {                                                 \
 				bpf_ringbuf_discard(_e, BPF_RB_NO_WAKEUP);        \
 				plugin_count(PLUGIN_STAT_ERROR);                  \

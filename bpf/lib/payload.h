@@ -29,9 +29,10 @@ struct payload_head {
 #define PAYLOAD_SYN 2
 #define PAYLOAD_RST 4
 
-/* Room for data: sizes of ring buffer reservations are constants, so there are three. */
-#define PAYLOAD_SMALL  96   /* nearly every DNS query and short answer */
-#define PAYLOAD_MEDIUM 480  /* DNS without EDNS */
+/* Room for data: sizes of ring buffer reservations are constants, so there are three; powers
+ * of two, because the copy is bounded by a mask. */
+#define PAYLOAD_SMALL  128  /* nearly every DNS query and short answer */
+#define PAYLOAD_MEDIUM 512  /* DNS without EDNS */
 #define PAYLOAD_LARGE  4096 /* EDNS as resolvers offer it at the most */
 
 struct payload_small {
