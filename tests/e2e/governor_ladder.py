@@ -5,10 +5,17 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import ringside as t  # noqa: E402
+
+try:
+    import grpc  # noqa: F401
+    GRPC = True
+except ImportError:
+    GRPC = False
 
 # Connects to itself until its input is closed; at most three minutes.
 STORM = """
@@ -28,6 +35,35 @@ while time.monotonic() < end:
 """
 # A thousandth of a core: less than such a storm costs, more than an idle host does.
 LIMIT = "0.001"
+
+
+class Watchers:
+    """Both watch calls of the API, read by threads: what they were told."""
+
+    def __init__(self, d):
+        import api
+        client = api.Client(api.channel("unix:" + d.socket))
+        self.plugins, self.events = [], []
+        self.calls = [client.stream("PluginService/WatchPlugins", timeout=120),
+                      client.stream("GovernorService/WatchGovernor", interval=60 * 10**9, timeout=120)]
+        takes = [lambda m: self.plugins.extend((p.name, p.reason) for p in m.plugins), lambda m: self.events.append(m.governor.last_event)]
+        self.threads = [threading.Thread(target=self.read, args=args) for args in zip(self.calls, takes)]
+        for thread in self.threads:
+            thread.start()
+
+    def read(self, call, take):
+        import grpc
+        try:
+            for m in call:
+                take(m)
+        except grpc.RpcError:
+            pass  # cancelled at the end
+
+    def close(self):
+        for call in self.calls:
+            call.cancel()
+        for thread in self.threads:
+            thread.join()
 
 
 class Storm:
@@ -119,8 +155,15 @@ def check_hands_on():
     """What people say about a plugin that was shed stands above the ladder; so does taking the limit away."""
     with t.Daemon(f'limit_recovery = "5s"\nkernel_cpu_limit = "{LIMIT}"\n') as d:
         d.enable("netflow")
+        watchers = Watchers(d) if GRPC else None
         with Storm():
             t.wait_until(lambda: "netflow" in shed_plugins(d), 60, "netflow shed", 0.3)
+        if watchers:
+            try:
+                t.wait_until(lambda: ("netflow", shed_plugins(d)["netflow"]) in watchers.plugins, 5, "netflow in WatchPlugins")
+                t.wait_until(lambda: any("plugin netflow disabled" in e for e in watchers.events), 5, "the act in WatchGovernor")
+            finally:
+                watchers.close()
         d.cli("plugin", "disable", "netflow")
         t.equal(shed_plugins(d), {}, "disabled by hand")
         time.sleep(7)
@@ -132,6 +175,32 @@ def check_hands_on():
             t.wait_until(lambda: d.plugin("netflow")["state"] in ("running", "degraded"), 5, "back without a limit")
         t.equal(decisions(d)[-1]["act"], "restore", "last act")
         t.contains(d.cli("-o", "json", "plugin", "show", "netflow"), '"option.priority":"10"', "options survive")
+
+
+def check_mem():
+    """Memory near its limit: what is free goes back, then the plugin that holds most, before the limit is reached."""
+    with t.Daemon() as d:
+        d.enable("sni")
+        d.enable("netflow", "ring_size=64MiB")
+        # What plugins take when they begin must not be what reaches the limit.
+        seen = [0]
+
+        def settled():
+            seen.append(d.one("SELECT usage FROM governor WHERE resource = 'mem'"))
+            return abs(seen[-1] - seen[-2]) < 1 << 20
+        time.sleep(3)
+        t.wait_until(settled, 30, "memory as it stays", 2)
+        usage = seen[-1]
+        d.cli("limits", "set", f"mem_limit={int(usage / 0.92)}")
+        t.wait_until(lambda: "netflow" in shed_plugins(d), 30, "netflow shed", 0.5)
+        t.contains(shed_plugins(d)["netflow"], "shed by the governor: mem ", "reason")
+        t.equal([(r["resource"], r["act"], r["plugin"]) for r in decisions(d)],
+                [("mem", "sample", None), ("mem", "disable", "netflow")], "acts")
+        time.sleep(1.5)
+        after = d.one("SELECT usage FROM governor WHERE resource = 'mem'")
+        t.true(after < usage - (40 << 20), f"memory {usage} became {after}")
+        t.equal(d.plugin("sni")["state"] in ("running", "degraded"), True, "sni, which holds little, runs on")
+        print(f"memory {usage >> 20} MiB became {after >> 20} MiB")
 
 
 def check_exit_and_start():
@@ -168,6 +237,7 @@ def main():
     t.need_root()
     check_rungs()
     check_hands_on()
+    check_mem()
     check_exit_and_start()
     check_report()
 
