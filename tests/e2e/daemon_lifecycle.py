@@ -5,6 +5,7 @@
 import grp
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -101,7 +102,9 @@ def ready_status_stop():
         rs.wait_until(lambda: "STATUS=Watching: netflow" in d.notify.lines, what="the plugin in the status")
         events = [(e["event"], e["subject"], e["actor"])
                   for e in d.wait_sql("SELECT * FROM daemon_events WHERE event = 'plugin_enabled'")]
-        rs.equal(events, [("plugin_enabled", "netflow", "rpc")], "audit rows")
+        actor = events[0][2] if events else ""
+        rs.equal(events, [("plugin_enabled", "netflow", actor)], "audit rows")
+        rs.true(re.fullmatch(r"uid 0, pid \d+", actor), f"who enabled it is told: '{actor}'")
         pid = d.pid
         d.stop()
         rs.contains(d.log(), "ringsided stopped, exit code 0")

@@ -213,7 +213,7 @@ static void *burn(void *arg)
 
 	do {
 		for (int i = 0; i < 10000; i++)
-			x += (unsigned int)i;
+			x = x + (unsigned int)i;
 		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
 	} while (t.tv_sec * 1000 + t.tv_nsec / 1000000 < (long)(intptr_t)arg);
 	return NULL;
