@@ -3,6 +3,9 @@
 # Runs every test of a build and counts: exit 0 passes, 77 is a skip whose reason is the last line printed, the rest fails.
 #   tests/run.sh BUILD_DIR [PATTERN]
 # A test that needs longer than 300 s says so in a line "# timeout: SECONDS" of its own.
+# Tests of the whole system run on hosts that do other things, too: of kernel, accuracy, e2e, fault and vm, one that fails is
+# shown with its log and gets a second try; what passes only then is counted as passed and named "unsteady" at the end, to be
+# mended. RINGSIDE_TRIES=1 gives no second one.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 build=$(realpath "$1")
@@ -17,16 +20,24 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 passed=0 failed=0 skipped=0
-skips=() fails=()
+skips=() fails=() unsteady=()
 
 run_one() { # NAME COMMAND...
-	local name=$1 file=$2 limit rc start log
+	local name=$1 file=$2 limit rc start log tries=1 try
 	[[ $name == *"$pattern"* ]] || return 0
 	limit=$(grep -aom1 '^# timeout: [0-9]*' "$file" 2>/dev/null | grep -o '[0-9]*')
 	log=$logs/${name//\//_}
 	start=$SECONDS
-	timeout --kill-after=10 "${limit:-300}" "$file" >"$log" 2>&1 </dev/null
-	rc=$?
+	case $name in kernel/* | accuracy/* | e2e/* | fault/* | vm/*) tries=${RINGSIDE_TRIES:-2} ;; esac
+	for ((try = 1; try <= tries; try++)); do
+		timeout --kill-after=10 "${limit:-300}" "$file" >"$log" 2>&1 </dev/null
+		rc=$?
+		case $rc in 0 | 77) break ;; esac
+		[ $try -lt "$tries" ] || break
+		echo "again $name (exit $rc)"
+		tail -n 60 "$log" | sed 's/^/      | /'
+	done
+	[ $rc -ne 0 ] || [ $try -eq 1 ] || unsteady+=("$name")
 	case $rc in
 	0)
 		passed=$((passed + 1))
@@ -63,6 +74,7 @@ done
 
 echo
 for s in ${skips[@]+"${skips[@]}"}; do echo "skipped $s"; done
+for u in ${unsteady[@]+"${unsteady[@]}"}; do echo "unsteady $u: failed, then passed"; done
 for f in ${fails[@]+"${fails[@]}"}; do echo "failed $f"; done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ] && [ $((passed + skipped)) -gt 0 ]
