@@ -2,7 +2,8 @@
 # Sourced: kernels of Debian's suites, downloaded and unpacked once into a cache outside the tree.
 
 vm_cache=${XDG_CACHE_HOME:-$HOME/.cache}/ringside-vm
-vm_mirror=${RINGSIDE_MIRROR:-http://deb.debian.org}
+# The mirror that this host has its own packages from, unless told otherwise.
+vm_mirror=${RINGSIDE_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | sed -n 's#/debian/*$##p' | head -n 1)}
 
 # KERNEL -> suite line. The last one moves with backports.
 vm_suite() {
