@@ -55,6 +55,12 @@ static __always_inline bool sampled_out(void)
 	return true;
 }
 
+/* How many events one that is kept stands for. */
+static __always_inline __u32 sample_rate(void)
+{
+	return 1u << (sample_shift & 31);
+}
+
 /* A sample to fill, or NULL (counted). */
 static __always_inline void *event_reserve(__u64 size)
 {

@@ -32,6 +32,7 @@ const char *process_columns(struct instance *in, void *row, const struct process
 	r->session_id = c->session_id;
 	r->mntns_id = c->mntns_id;
 	r->pidns_id = c->pidns_id;
+	r->sample_rate = c->sample_rate;
 	r->cgroup_id = c->cgroup_id;
 	/* The kernel doesn't clear what a longer name left behind. */
 	memcpy(r->comm, c->comm, strnlen(c->comm, sizeof(c->comm) - 1));

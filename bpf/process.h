@@ -14,7 +14,7 @@
 #define PROCESS_COLUMNS                                       \
 	uint64_t ts;                                          \
 	uint32_t pid, tid, ppid, uid, gid, loginuid;          \
-	uint32_t session_id, mntns_id, pidns_id, column_hole; \
+	uint32_t session_id, mntns_id, pidns_id, sample_rate; \
 	uint64_t cgroup_id;                                   \
 	char comm[PROCESS_COMM_SIZE];                         \
 	struct str container_id
@@ -36,7 +36,10 @@
 		      .dict = true),                                                              \
 		FIELD(st, mntns_id, U32, INT64, TAG, "", "its mount namespace",                   \
 		      .null = NULL_ZERO),                                                         \
-		FIELD(st, pidns_id, U32, INT64, TAG, "", "its pid namespace", .null = NULL_ZERO)
+		FIELD(st, pidns_id, U32, INT64, TAG, "", "its pid namespace", .null = NULL_ZERO), \
+		FIELD(st, sample_rate, U32, INT64, GAUGE, "{event}",                              \
+		      "events that this row stands for: 1, or more while sampling leaves others " \
+		      "out. Sums of it count events")
 
 /* The part that all have, as process_fill() sees it. */
 struct process_row {

@@ -68,7 +68,7 @@ static __always_inline void process_read(struct process_context *c, struct task_
 		c->session_id = BPF_CORE_READ(t, sessionid);
 	c->mntns_id = BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum);
 	c->pidns_id = task_pidns(t);
-	c->pad = 0;
+	c->sample_rate = sample_rate();
 	task_leader_comm(t, c->comm);
 }
 

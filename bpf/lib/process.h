@@ -14,7 +14,7 @@ struct process_context {
 	__u32 loginuid, session_id; /* (__u32)-1: none */
 	__u32 mntns_id, pidns_id;   /* 0: gone already */
 	char comm[PROCESS_COMM_SIZE]; /* of the thread-group leader */
-	__u32 pad;
+	__u32 sample_rate; /* events that this one stands for: see sampled_out() */
 };
 
 enum process_filter_kind {

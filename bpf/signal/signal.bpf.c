@@ -67,7 +67,7 @@ int BPF_PROG(signal_made, int sig, struct kernel_siginfo *info, struct task_stru
 	if (task_is_self(t) && (!kernel || task_is_self(target)))
 		return 0;
 	/* Whoever a kernel's signal found running has nothing to do with it. */
-	if (!signal_wanted(sig) || !process_wanted(kernel ? target : t))
+	if (!signal_wanted(sig) || !process_wanted(kernel ? target : t) || sampled_out())
 		return 0;
 	e = event_reserve(sizeof(*e));
 	if (!e)
