@@ -39,7 +39,7 @@ struct daemon {
 	struct opt_set *boot;  /* as it was at the start, for options that need a restart; lives as
 				  long as all that uses it */
 	struct config_source source;
-	int lock_fd, bpf_stats_fd;
+	int lock_fd;
 	const char *state_dir; /* in boot */
 	sd_event *loop;
 	struct mailbox *mailbox;
@@ -62,7 +62,8 @@ struct daemon {
 	char last_exit[256];  /* of the run before, if a limit ended it */
 	pthread_mutex_t decision_lock;
 	char decision[512];			    /* the governor's last word */
-	_Atomic uint64_t bpf_run_ns, bpf_map_bytes; /* written by the loop, read by the governor */
+	/* Written by the loop, read by the governor; UINT64_MAX: run time isn't known. */
+	_Atomic uint64_t bpf_run_ns, bpf_map_bytes;
 	_Atomic unsigned int ladder_can;	    /* written by the loop, read by the governor */
 	bool ready;				    /* loop thread */
 	_Atomic int exit_status;

@@ -72,6 +72,9 @@ int host_new(struct host **ret, const struct host_options *options, struct err *
 		s->persisted = opt_origin(s->opts, "enabled") == OPT_ORIGIN_STATE &&
 			       opt_bool(s->opts, "enabled");
 	}
+	r = meter_new(&h->meter, h->o.loop, host_meter_read, h);
+	if (r < 0)
+		goto fail;
 	r = host_drain_start(h);
 	if (r < 0)
 		goto fail;
@@ -92,6 +95,7 @@ void host_free(struct host *h)
 		sd_event_source_disable_unref(h->slots[i].expire);
 	}
 	sd_event_source_disable_unref(h->drain);
+	meter_free(h->meter);
 	free(h);
 }
 

@@ -102,5 +102,10 @@ int host_unshed_plugin(struct host *h, const char **ret_name);
 /* All steps, all plugins. */
 void host_unshed_all(struct host *h);
 
-/* As of the last host_account(): BPF run time so far, unloaded programs included, and map bytes. */
+/* Measures run time all the time, or in windows (daemon/meter.h). */
+void host_measure_always(struct host *h, bool always);
+/* What all plugins' programs cost now, in thousandths of a core. */
+double host_kernel_mcores(const struct host *h);
+/* As of the last host_account(): BPF run time so far, unloaded programs included (UINT64_MAX: it
+ * can't be measured), and map bytes. */
 void host_cost(struct host *h, uint64_t *ret_run_ns, uint64_t *ret_map_bytes);

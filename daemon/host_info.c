@@ -88,9 +88,25 @@ static int prog_info(const struct bpf_program *prog, struct bpf_prog_info *info)
 	return bpf_obj_get_info_by_fd(bpf_program__fd(prog), info, &len) < 0 ? -errno : 0;
 }
 
+/* NULL: no memory for it; its time is then left out. */
+static struct meter_prog *slot_prog(struct slot *s, size_t i)
+{
+	size_t n = 0;
+	struct bpf_program *p;
+
+	if (!s->progs) {
+		bpf_object__for_each_program(p, s->in.obj)
+			n++;
+		s->progs = calloc(n, sizeof(*s->progs));
+		s->nprogs = s->progs ? n : 0;
+	}
+	return i < s->nprogs ? &s->progs[i] : NULL;
+}
+
 void slot_read_cost(struct slot *s, bool maps)
 {
-	uint64_t run_ns = 0, runs = 0, bytes = 0;
+	uint64_t run_ns = 0, runs = 0, bytes = 0, now = clock_mono_ns();
+	size_t i = 0;
 	struct bpf_prog_info info;
 	struct bpf_program *p;
 	struct bpf_map *m;
@@ -98,10 +114,13 @@ void slot_read_cost(struct slot *s, bool maps)
 	if (!s->in.obj)
 		return;
 	bpf_object__for_each_program(p, s->in.obj) {
-		if (prog_info(p, &info) < 0)
+		struct meter_prog *mp = slot_prog(s, i++);
+
+		if (!mp || prog_info(p, &info) < 0)
 			continue;
-		run_ns += info.run_time_ns;
-		runs += info.run_cnt;
+		meter_take(s->host->meter, mp, info.run_time_ns, info.run_cnt, now);
+		run_ns += mp->ns;
+		runs += mp->runs;
 	}
 	s->run_ns = run_ns;
 	s->runs = runs;
@@ -154,9 +173,33 @@ void host_account(struct host *h, host_loss_fn fn, void *arg)
 	h->cost_map_bytes = bytes;
 }
 
+void host_meter_read(void *arg)
+{
+	struct host *h = arg;
+
+	for (unsigned int i = 0; i < h->nslots; i++)
+		if (h->slots[i].loaded)
+			slot_read_cost(&h->slots[i], false);
+}
+
+void host_measure_always(struct host *h, bool always)
+{
+	meter_set_always(h->meter, always);
+}
+
+double host_kernel_mcores(const struct host *h)
+{
+	double sum = 0;
+
+	for (unsigned int i = 0; i < h->nslots; i++)
+		if (h->slots[i].loaded)
+			sum += h->slots[i].kernel_mcores;
+	return sum;
+}
+
 void host_cost(struct host *h, uint64_t *ret_run_ns, uint64_t *ret_map_bytes)
 {
-	*ret_run_ns = h->cost_run_ns;
+	*ret_run_ns = meter_known(h->meter) ? h->cost_run_ns : UINT64_MAX;
 	*ret_map_bytes = h->cost_map_bytes;
 }
 
@@ -224,19 +267,22 @@ static void add_hook(const struct slot *s, char *dst, size_t cap, const char *se
 static void info_programs(struct slot *s, struct plugin_info *ret)
 {
 	struct bpf_program *p;
+	size_t i = 0;
 
 	if (!s->in.obj)
 		return;
+	slot_read_cost(s, false);
 	bpf_object__for_each_program(p, s->in.obj) {
 		const char *section = bpf_program__section_name(p);
+		const struct meter_prog *mp = slot_prog(s, i++);
 		struct plugin_program_info *pi;
 		struct bpf_prog_info info;
 
-		if (!bpf_program__autoload(p) || prog_info(p, &info) < 0)
+		if (!mp || !bpf_program__autoload(p) || prog_info(p, &info) < 0)
 			continue;
 		add_hook(s, ret->hook, sizeof(ret->hook), section);
-		ret->run_count += info.run_cnt;
-		ret->run_time_ns += info.run_time_ns;
+		ret->run_count += mp->runs;
+		ret->run_time_ns += mp->ns;
 		ret->missed_runs += info.recursion_misses;
 		if (ret->nprograms == ARRAY_SIZE(ret->programs))
 			continue;
@@ -246,8 +292,8 @@ static void info_programs(struct slot *s, struct plugin_info *ret)
 		attach_kind(section, pi->attach, sizeof(pi->attach));
 		pi->attached = prog_attached(s, p);
 		pi->id = info.id;
-		pi->run_count = info.run_cnt;
-		pi->run_time_ns = info.run_time_ns;
+		pi->run_count = mp->runs;
+		pi->run_time_ns = mp->ns;
 		pi->missed_runs = info.recursion_misses;
 	}
 }

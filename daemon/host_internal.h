@@ -4,6 +4,7 @@
 
 #include "daemon/hooks.h"
 #include "daemon/host.h"
+#include "daemon/meter.h"
 
 /* Where a plugin can lose events or rows. */
 enum host_loss {
@@ -48,7 +49,9 @@ struct slot {
 	uint64_t retired_run_ns, retired_runs;
 	uint64_t counted[HOST_LOSS_MAX];  /* of the present run, up to here in untold */
 	uint64_t untold[HOST_LOSS_MAX];	  /* not yet in the table "loss" */
-	uint64_t run_ns, runs, map_bytes; /* of the present run, measured each second */
+	struct meter_prog *progs; /* as many as the object has, in its order */
+	size_t nprogs;
+	uint64_t run_ns, runs, map_bytes; /* of the present run, as of the last second */
 	uint64_t user_ns; /* of the loop's thread in this run: reading, decoding, ticks */
 
 	/* The governor's ladder. */
@@ -61,6 +64,7 @@ struct slot {
 struct host {
 	struct host_options o;
 	sd_event_source *drain;
+	struct meter *meter;
 	unsigned int nslots;
 	unsigned int account_calls;
 	uint64_t cost_run_ns, cost_map_bytes;
@@ -97,7 +101,9 @@ void host_drain_update(struct host *h);
 /* host_info.c */
 /* Reads the kernel's counters and adds what was lost since the last time to untold. */
 void slot_read_counters(struct slot *s);
+/* Takes the kernel's counts of its programs; maps: and the size of its maps. */
 void slot_read_cost(struct slot *s, bool maps);
+void host_meter_read(void *host);
 bool slot_is_running(const struct slot *s);
 
 /* host_options.c */

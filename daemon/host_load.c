@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/macro.h"
+#include "bpf/tracepoint.h"
 #include "daemon/host_internal.h"
 #include "daemon/libbpf_log.h"
 
@@ -146,24 +147,34 @@ static bool host_attaches(const struct bpf_program *prog)
 	       bpf_program__expected_attach_type(prog) != BPF_TRACE_ITER;
 }
 
+static int prog_attach(const struct bpf_program *prog, struct bpf_link **ret, struct err *err)
+{
+	struct bpf_link *link;
+
+	if (bpf_program__type(prog) == BPF_PROG_TYPE_TRACEPOINT)
+		return tracepoint_attach(prog, ret, err);
+	link = bpf_program__attach(prog);
+	if (!link && errno == EOPNOTSUPP)
+		return 0;
+	if (!link)
+		return err_set(err, -errno, "cannot attach %s (%s): %s", bpf_program__name(prog),
+			       bpf_program__section_name(prog), strerror(errno));
+	*ret = link;
+	return 0;
+}
+
 static int slot_attach(struct slot *s, struct err *err)
 {
 	for (int i = 0; s->skel && i < s->skel->prog_cnt; i++) {
 		struct bpf_prog_skeleton *ps = skel_prog(s->skel, i);
 		struct bpf_program *prog = *ps->prog;
-		struct bpf_link *link;
 		int r;
 
 		if (!host_attaches(prog) || *ps->link)
 			continue;
-		link = bpf_program__attach(prog);
-		r = link ? 0 : -errno;
-		if (r == -EOPNOTSUPP)
-			continue;
+		r = prog_attach(prog, ps->link, err);
 		if (r < 0)
-			return err_set(err, r, "cannot attach %s (%s): %s", bpf_program__name(prog),
-				       bpf_program__section_name(prog), strerror(-r));
-		*ps->link = link;
+			return r;
 	}
 	return 0;
 }
@@ -216,6 +227,9 @@ static void slot_close(struct slot *s)
 	s->ring_bytes = 0;
 	instance_out_free(&s->in);
 	free(s->in.state);
+	free(s->progs);
+	s->progs = NULL;
+	s->nprogs = 0;
 	memset(&s->in, 0, sizeof(s->in));
 }
 
@@ -278,6 +292,7 @@ int slot_load(struct slot *s, struct err *err)
 	bool retry;
 	int r;
 
+	meter_attend(s->host->meter);
 	do {
 		r = slot_try(s, &banned, &retry, err);
 		if (r < 0 && retry)

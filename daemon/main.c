@@ -97,7 +97,6 @@ static int run_args(struct args *a)
 {
 	struct daemon d = {
 		.lock_fd = -1,
-		.bpf_stats_fd = -1,
 		.decision_lock = PTHREAD_MUTEX_INITIALIZER,
 		.started_at = clock_real_ns(),
 		.source =

@@ -7,6 +7,9 @@
 /* Order of enum log_level. */
 static const char *const log_levels[] = {"err", "warning", "notice", "info", "debug", NULL};
 
+/* Order of enum bpf_stats. */
+static const char *const bpf_stats_names[] = {"sampled", "always", NULL};
+
 /*
  * Limits are unset by default: a limit that nobody asked for must not end the daemon. Ring sizes: 1
  * GiB holds about 14 million flow rows (73 bytes each), the audit ring is apart so that a flood of
@@ -53,6 +56,13 @@ const struct opt daemon_options[] = {
 	 .type = OPT_CPU,
 	 .help = "cores that the BPF programs alone may use, time that other processes pay for "
 		 "(\"0.05\"); unset or 0: no limit of their own"},
+	{.key = "bpf_stats",
+	 .type = OPT_ENUM,
+	 .def = "sampled",
+	 .choices = bpf_stats_names,
+	 .help = "sampled: the kernel measures the run time of BPF programs for 250 ms of every 4 s, "
+		 "all the time while a limit is near, and what lies between is estimated; always: "
+		 "all the time, at some 40 ns a run"},
 	{.key = "mem_limit",
 	 .type = OPT_BYTES,
 	 .env = "ENV_INPUT_EBPF_MEM_LIMIT",

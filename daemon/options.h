@@ -9,6 +9,8 @@
 
 struct plugin;
 
+enum bpf_stats { BPF_STATS_SAMPLED, BPF_STATS_ALWAYS };
+
 /* {}-terminated. Keys without a dot stand at the top of the file, "a.b" in section [a]. */
 extern const struct opt daemon_options[];
 

@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 
 #include "base/macro.h"
+#include "bpf/tracepoint.h"
 #include "daemon/hooks.h"
 #include "governor/cgroup.h"
 
@@ -186,7 +187,7 @@ static void probe_stats(struct probe *p)
 	_cleanup_close_ int fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
 
 	if (fd >= 0)
-		add(p, "bpf_stats", true, "the run time of BPF programs is measured");
+		add(p, "bpf_stats", true, "the run time of BPF programs is measured, as the option bpf_stats says");
 	else if (stats_enabled_by_others())
 		add(p, "bpf_stats", true,
 		    "the run time of BPF programs is measured (sysctl kernel.bpf_stats_enabled)");
@@ -201,8 +202,7 @@ static void probe_host(struct probe *p, const struct cgroup_place *place)
 	static const char *const modes[CGROUP_MODE_X_MAX] = {
 		"none", "version 1", "hybrid (version 1 with an empty version 2)", "version 2"};
 	const char *lockdown = hooks_lockdown(), *lost;
-	bool tracefs = access("/sys/kernel/tracing/events", F_OK) == 0 ||
-		       access("/sys/kernel/debug/tracing/events", F_OK) == 0;
+	char text[200];
 	bool v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0 ||
 		  access("/sys/fs/cgroup/unified/cgroup.controllers", F_OK) == 0;
 	bool selinux = access("/sys/fs/selinux/enforce", F_OK) == 0;
@@ -215,10 +215,7 @@ static void probe_host(struct probe *p, const struct cgroup_place *place)
 		add(p, "lockdown", !*lockdown, "%s%s", *lockdown ? lockdown : "off",
 		    *lockdown ? ": kernel memory can't be read, some hooks are closed"
 			      : ": nothing is closed by it");
-	add(p, "tracefs", tracefs, "%s",
-	    tracefs ? "mounted"
-		    : "not mounted: named tracepoints and kprobes of old kernels can't be "
-		      "attached");
+	add(p, "tracefs", tracepoint_tracefs(text, sizeof(text)) == 0, "%s", text);
 	add(p, "cgroup2", v2, "%s",
 	    v2 ? "a version 2 tree is mounted: containers can be told, UDP and own traffic counted"
 	       : "no version 2 tree is mounted: containers can't be told, UDP and own traffic not "

@@ -7,10 +7,12 @@
 
 #include "base/clock.h"
 #include "daemon/bus.h"
+#include "daemon/config.h"
 #include "daemon/daemon.h"
 #include "daemon/enrich.h"
 #include "daemon/host.h"
 #include "daemon/names.h"
+#include "daemon/options.h"
 #include "daemon/selftables.h"
 #include "governor/governor.h"
 #include "store/store.h"
@@ -225,10 +227,27 @@ static void sink_losses(struct selftables *t)
 	}
 }
 
+/* A limit on processor time is near when the programs alone take that part of it. */
+#define NEAR_SHARE 4
+
+static bool measure_always(const struct daemon *d)
+{
+	const struct policy_limits limits = daemon_limits(d);
+	double used = host_kernel_mcores(d->host);
+	bool near = false;
+
+	for (unsigned int i = 0; i < RESOURCE_X_MAX; i++)
+		if (i == RESOURCE_CPU || i == RESOURCE_KERNEL_CPU)
+			near |= limits.limit[i] &&
+				used * NEAR_SHARE >= (double)limits.limit[i];
+	return near || opt_i64(config_daemon(d->config), "bpf_stats") == BPF_STATS_ALWAYS;
+}
+
 void selftables_second(struct selftables *t)
 {
 	uint64_t run_ns, map_bytes;
 
+	host_measure_always(t->d->host, measure_always(t->d));
 	host_account(t->d->host, on_loss, t);
 	host_cost(t->d->host, &run_ns, &map_bytes);
 	atomic_store(&t->d->bpf_run_ns, run_ns);

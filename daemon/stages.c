@@ -82,18 +82,11 @@ static int kernel_up(struct daemon *d, struct err *err)
 	r = probe_require(d->probe, err);
 	if (r < 0)
 		return r;
-	d->bpf_stats_fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
-	if (d->bpf_stats_fd < 0)
-		log_warn(
-			"the run time of BPF programs isn't measured (%s): cpu usage leaves it out",
-			strerror(errno));
 	return 0;
 }
 
 static void kernel_down(struct daemon *d)
 {
-	closep(&d->bpf_stats_fd);
-	d->bpf_stats_fd = -1;
 	probe_free(d->probe);
 	d->probe = NULL;
 }
@@ -170,7 +163,7 @@ static void bpf_cost(void *ctx, uint64_t *ret_run_ns, uint64_t *ret_map_bytes)
 {
 	struct daemon *d = ctx;
 
-	*ret_run_ns = d->bpf_stats_fd >= 0 ? atomic_load(&d->bpf_run_ns) : UINT64_MAX;
+	*ret_run_ns = atomic_load(&d->bpf_run_ns);
 	*ret_map_bytes = atomic_load(&d->bpf_map_bytes);
 }
 
