@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/macro.h"
+#include "bpf/tracepoint.h"
 
 const char *hooks_lockdown(void)
 {
@@ -107,35 +108,6 @@ static bool btf_tracepoint_exists(const char *name)
 	return vmlinux_id(type, BTF_KIND_TYPEDEF) > 0;
 }
 
-/* event: "syscalls/sys_enter_openat". Attaching goes through tracefs, so an event that only BTF
- * knows is no use. */
-static bool tracepoint_usable(const char *event, char *why, size_t cap)
-{
-	static const char *const roots[] = {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"};
-	const char *name = strchr(event, '/');
-	char path[256];
-
-	for (size_t i = 0; i < ARRAY_SIZE(roots); i++) {
-		snprintf(path, sizeof(path), "%s/events", roots[i]);
-		if (access(path, F_OK) < 0)
-			continue;
-		snprintf(path, sizeof(path), "%s/events/%.128s/id", roots[i], event);
-		if (access(path, F_OK) == 0)
-			return true;
-		snprintf(why, cap, "the kernel has no tracepoint %.96s", event);
-		return false;
-	}
-	if (name && btf_tracepoint_exists(name + 1))
-		snprintf(why, cap,
-			 "tracefs isn't mounted; mount -t tracefs tracefs /sys/kernel/tracing");
-	else
-		snprintf(
-			why, cap,
-			"the kernel has no tracefs (CONFIG_FTRACE) and its BTF no tracepoint %.96s",
-			event);
-	return false;
-}
-
 static const char *after(const char *text, const char *prefix)
 {
 	size_t len = strlen(prefix);
@@ -164,7 +136,7 @@ bool hooks_section_usable(const char *section, char *why, size_t cap)
 		return false;
 	}
 	if ((s = after(section, "tp/")) || (s = after(section, "tracepoint/")))
-		return tracepoint_usable(s, why, cap);
+		return tracepoint_id(s, why, cap) >= 0;
 	return true; /* everything else shows at load, and the host then tries the next alternative
 		      */
 }

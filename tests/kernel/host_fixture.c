@@ -57,6 +57,8 @@ static int plug_event(struct instance *in, const void *ev, size_t len)
 	seen.forks += e->kind == HOST_PLUGIN_FORK;
 	seen.selfs += e->self;
 	seen.floods += e->kind == HOST_PLUGIN_FLOOD;
+	seen.calls += e->kind == HOST_PLUGIN_CALL;
+	seen.calls_ok += e->kind == HOST_PLUGIN_CALL && e->ok;
 	s->pending++;
 	return 0;
 }

@@ -13,7 +13,7 @@ struct test_row {
 /* What the callbacks saw; one instance at a time. */
 struct seen {
 	unsigned int setups, starts, ticks, stops, updates;
-	uint64_t forks, selfs, floods, rows, row_sum, last_row_ts, losses;
+	uint64_t forks, selfs, floods, calls, calls_ok, rows, row_sum, last_row_ts, losses;
 	char last_event[64], last_actor[32];
 	bool serving, order_ok;
 };

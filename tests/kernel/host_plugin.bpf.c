@@ -3,6 +3,7 @@
  * source of any number of samples. */
 #include "bpf/plugin.bpf.h"
 
+#include "bpf/lib/syscall.bpf.h"
 #include "tests/kernel/host_plugin.h"
 
 const volatile __u32 watched_tgid;
@@ -32,6 +33,7 @@ int see__works(__u64 *ctx)
 		return 0;
 	e->kind = HOST_PLUGIN_FORK;
 	e->self = is_self();
+	e->ok = 0;
 	event_submit(e);
 	return 0;
 }
@@ -39,6 +41,29 @@ int see__works(__u64 *ctx)
 SEC("fentry/no_such_function_either")
 int opt_extra__fentry(void *ctx)
 {
+	return 0;
+}
+
+SEC("tp/syscalls/sys_exit_no_such_call")
+int call__no_such(struct syscall_exit *ctx)
+{
+	return 0;
+}
+
+SEC("tp/syscalls/sys_exit_getsid")
+int call__tp(struct syscall_exit *ctx)
+{
+	struct host_plugin_event *e;
+
+	if (bpf_get_current_pid_tgid() >> 32 != watched_tgid)
+		return 0;
+	e = event_reserve(sizeof(*e));
+	if (!e)
+		return 0;
+	e->kind = HOST_PLUGIN_CALL;
+	e->self = is_self();
+	e->ok = ctx->ret >= 0;
+	event_submit(e);
 	return 0;
 }
 
@@ -55,6 +80,7 @@ int flood(struct bpf_raw_tracepoint_args *ctx)
 			continue;
 		e->kind = HOST_PLUGIN_FLOOD;
 		e->self = 0;
+		e->ok = 0;
 		event_submit(e);
 	}
 	return 0;

@@ -5,11 +5,13 @@
 enum host_plugin_kind {
 	HOST_PLUGIN_FORK,
 	HOST_PLUGIN_FLOOD,
+	HOST_PLUGIN_CALL,
 };
 
 struct host_plugin_event {
 	__u32 kind;
-	__u32 self;
+	__u16 self;
+	__u16 ok; /* the system call succeeded */
 };
 
 /* One run of the program; the verifier walks the loop, so it is bounded. */

@@ -12,9 +12,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/types.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -198,10 +200,11 @@ static void best_hook_that_works(void **state)
 	assert_int_equal(info.state, PLUGIN_STATE_DEGRADED); /* the optional group has no hook */
 	assert_non_null(strstr(info.reason, "without extra (fentry/no_such_function_either: "));
 	assert_non_null(strstr(info.hook, "tp_btf/sched_process_fork"));
-	assert_int_equal(info.nprograms, 2);
+	assert_int_equal(info.nprograms, 3);
 	assert_string_equal(info.programs[0].name, "see__works");
 	assert_true(info.programs[0].attached);
-	assert_false(info.programs[1].attached);
+	assert_true(info.programs[1].attached);
+	assert_false(info.programs[2].attached);
 	assert_int_equal(seen.setups, 2); /* the first attempt was refused by the verifier */
 	assert_true(seen.serving);
 	assert_string_equal(seen.last_event, "plugin_enabled");
@@ -216,6 +219,37 @@ static void best_hook_that_works(void **state)
 	assert_int_equal(info_of(f, &plugin_host_plugin).state, PLUGIN_STATE_DISABLED);
 	fork_times(3);
 	assert_int_equal(seen.forks, 53);
+}
+
+static void ask_for_sessions(int n)
+{
+	for (int i = 0; i < n; i++)
+		assert_true((getsid(0) >= 0) && (getsid(-1) < 0));
+}
+
+/* Tracepoints of system calls are found and attached whether or not tracefs is mounted. */
+static void tracepoints_of_calls(void **state)
+{
+	struct fixture *f = *state;
+
+	enable(f, NULL, 0);
+	assert_non_null(strstr(info_of(f, &plugin_host_plugin).hook, "tp/syscalls/sys_exit_getsid"));
+	ask_for_sessions(53);
+	turn(f, 250);
+	assert_int_equal(seen.calls, 106);
+	assert_int_equal(seen.calls_ok, 53);
+	disable(f);
+	ask_for_sessions(3);
+	assert_int_equal(seen.calls, 106);
+}
+
+static void with_tracefs_mounted(void **state)
+{
+	assert_int_equal(unshare(CLONE_NEWNS), 0);
+	assert_int_equal(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	assert_int_equal(mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL), 0);
+	tracepoints_of_calls(state);
+	assert_int_equal(umount("/sys/kernel/tracing"), 0);
 }
 
 static void no_hook_at_all(void **state)
@@ -481,6 +515,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test(best_hook_that_works),
+		test(tracepoints_of_calls),
 		test(no_hook_at_all),
 		test(failures_on_the_way_up),
 		test(a_flood_starves_nobody),
@@ -490,6 +525,7 @@ int main(void)
 		test(kept_over_a_restart),
 		test(live_rows),
 		test(cycles_leave_nothing),
+		test(with_tracefs_mounted), /* last: in a mount namespace of our own from here on */
 	};
 
 	if (geteuid() != 0) {
