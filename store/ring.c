@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -18,6 +19,8 @@
 /* Freed space shows late (a reader or the sealer may hold the file): one file a second for the
  * reserve. */
 #define RESERVE_EVERY_NS NSEC_PER_SEC
+/* A file system that became read-only says no each second: it's told once a minute. */
+#define EVICT_FAILED_EVERY_NS (60 * NSEC_PER_SEC)
 
 void ring_path(const struct ring *r, char *dst, size_t cap, uint64_t number)
 {
@@ -58,25 +61,51 @@ struct ring_entry *ring_find_entry(struct ring *r, uint64_t number)
 
 /* Eviction */
 
-/* The oldest file that isn't live goes; false: there is none. */
+/* It stays in the list, so that it is counted and tried again. */
+static bool ring_evict_failed(struct ring *r, const char *path)
+{
+	int error = errno;
+	uint64_t now = clock_mono_ns();
+
+	if (!r->evict_failed_ns || now - r->evict_failed_ns >= EVICT_FAILED_EVERY_NS) {
+		r->evict_failed_ns = now;
+		store_event(r->store, "evict_failed", "cannot remove segment '%s': %s", path,
+			    strerror(error));
+	}
+	return false;
+}
+
+/* The oldest file that isn't live goes; false: there is none, or it can't be removed. */
 static bool ring_evict(struct ring *r, char *path, size_t cap)
 {
 	struct store *s = r->store;
+	struct ring_entry *e;
+	bool found = false;
+	uint64_t number = 0;
 	sqlite3 *db = NULL;
 
 	pthread_mutex_lock(&s->lock);
-	if (!r->nentries || r->entries[0].state == ENTRY_LIVE) {
-		pthread_mutex_unlock(&s->lock);
-		return false;
+	if (r->nentries && r->entries[0].state != ENTRY_LIVE) {
+		found = true;
+		number = r->entries[0].number;
+		snprintf(path, cap, "%s", r->entries[0].path);
 	}
-	snprintf(path, cap, "%s", r->entries[0].path);
-	if (r->entries[0].db && s->ngrave < ARRAY_SIZE(s->grave))
-		s->grave[s->ngrave++] = r->entries[0].db;
-	else
-		db = r->entries[0].db;
-	ring_remove_entry(r, 0);
-	r->stats.evicted++;
-	sealer_poke(s);
+	pthread_mutex_unlock(&s->lock);
+	if (!found)
+		return false;
+	if (unlink(path) < 0 && errno != ENOENT)
+		return ring_evict_failed(r, path);
+	pthread_mutex_lock(&s->lock);
+	e = ring_find_entry(r, number);
+	if (e) { /* else the sealer put it aside meanwhile */
+		if (e->db && s->ngrave < ARRAY_SIZE(s->grave))
+			s->grave[s->ngrave++] = e->db;
+		else
+			db = e->db;
+		ring_remove_entry(r, (unsigned int)(e - r->entries));
+		r->stats.evicted++;
+		sealer_poke(s);
+	}
 	pthread_mutex_unlock(&s->lock);
 	segment_unlink(path);
 	segment_discard(db);
@@ -190,26 +219,43 @@ static void ring_let_go(struct ring *r)
 	segment_discard(db);
 }
 
-/* A file that can be opened under its final name: the one made ahead, or made now. */
-static int ring_make_file(struct ring *r, const char *path, char *why, size_t cap)
+/* Takes the file made ahead, if there's one. The sealer makes no other until it has its new name. */
+static int ring_take_ahead(struct ring *r, const char *path)
 {
 	struct store *s = r->store;
 	char from[256];
 	bool ahead;
-	int rc = SQLITE_OK;
+	int rc = -ENOENT;
 
 	pthread_mutex_lock(&s->lock);
-	ahead = r->ahead;
+	ahead = r->ahead_taken = r->ahead;
 	r->ahead = false;
 	r->ahead_bytes = 0;
 	pthread_mutex_unlock(&s->lock);
-	if (ahead) {
-		ring_ahead_path(r, from, sizeof(from));
-	} else {
-		/* Not ".next": the sealer may be writing that one. */
-		snprintf(from, sizeof(from), "%s/%s.now", s->dir, ring_name(r->id));
-		rc = segment_create(from, &r->tables, why, cap);
-	}
+	if (!ahead)
+		return -ENOENT;
+	ring_ahead_path(r, from, sizeof(from));
+	rc = rename(from, path) < 0 ? -errno : 0;
+	pthread_mutex_lock(&s->lock);
+	r->ahead_taken = false;
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+/* A file that can be opened under its final name: the one made ahead, or made now. */
+static int ring_make_file(struct ring *r, const char *path, char *why, size_t cap)
+{
+	char from[256];
+	int rc;
+
+	/* A number may come again when the last file was put aside: what a reader left of that one,
+	 * such as its WAL, is not this one's. */
+	segment_unlink(path);
+	if (ring_take_ahead(r, path) == 0)
+		return SQLITE_OK;
+	/* Not ".next": the sealer may be writing that one. */
+	snprintf(from, sizeof(from), "%s/%s.now", r->store->dir, ring_name(r->id));
+	rc = segment_create(from, &r->tables, why, cap);
 	if (rc == SQLITE_OK && rename(from, path) < 0) {
 		snprintf(why, cap, "cannot rename the new segment: %m");
 		rc = errno == ENOSPC || errno == EDQUOT ? SQLITE_FULL : SQLITE_IOERR;

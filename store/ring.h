@@ -57,7 +57,8 @@ struct ring {
 	struct ring_entry entries[RING_ENTRIES_MAX]; /* oldest first */
 	unsigned int nentries;
 	uint64_t next_number;
-	bool ahead; /* "<ring>.next" is ready */
+	bool ahead;	  /* "<ring>.next" is ready */
+	bool ahead_taken; /* and on its way to its final name: the sealer keeps off */
 	uint64_t ahead_bytes, ahead_retry_ns;
 	uint64_t damaged;   /* number of the live segment that the sealer found damaged; 0: none */
 	uint64_t done;      /* batches committed or given up */
@@ -72,6 +73,7 @@ struct ring {
 	uint64_t pending_rows, pending_since_ns;
 	uint64_t retry_ns;        /* CLOCK_MONOTONIC; after a failure: no attempt before */
 	uint64_t reserve_ns;      /* the last eviction for the file system's sake */
+	uint64_t evict_failed_ns; /* when it was last told that a file can't be removed */
 	uint64_t failed_since_ns; /* CLOCK_REALTIME; 0: fine */
 	uint64_t failed_rows;     /* lost since then */
 	struct segment_tables tables;

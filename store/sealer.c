@@ -143,7 +143,7 @@ static bool job_ahead(struct store *s)
 		uint64_t bytes = 0, wal;
 		int rc;
 
-		if (r->ahead || clock_mono_ns() < r->ahead_retry_ns)
+		if (r->ahead || r->ahead_taken || clock_mono_ns() < r->ahead_retry_ns)
 			continue;
 		pthread_mutex_unlock(&s->lock);
 		ring_ahead_path(r, path, sizeof(path));
