@@ -62,6 +62,12 @@ void heartbeat_beat(struct heartbeat *hb)
 	atomic_store_explicit(&hb->last_ns, clock_mono_ns(), memory_order_relaxed);
 }
 
+void heartbeat_beat_ahead(struct heartbeat *hb, uint64_t extra_ns)
+{
+	/* A beat of the future is not late before it comes to pass. */
+	atomic_store_explicit(&hb->last_ns, clock_mono_ns() + extra_ns, memory_order_relaxed);
+}
+
 void heartbeat_park(struct heartbeat *hb)
 {
 	atomic_store_explicit(&hb->last_ns, 0, memory_order_relaxed);

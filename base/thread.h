@@ -20,6 +20,8 @@ struct heartbeat {
 void heartbeat_register(struct heartbeat *hb);
 void heartbeat_unregister(struct heartbeat *hb);
 void heartbeat_beat(struct heartbeat *hb);
+/* About to do something that may take that much longer than max_gap_ns. The next beat ends it. */
+void heartbeat_beat_ahead(struct heartbeat *hb, uint64_t extra_ns);
 void heartbeat_park(struct heartbeat *hb); /* about to wait without bound */
 /* The first heart that is late at now_ns, or NULL. */
 const struct heartbeat *heartbeat_late(uint64_t now_ns);

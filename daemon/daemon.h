@@ -93,3 +93,6 @@ int daemon_loop_up(struct daemon *d, struct err *err);
 void daemon_loop_down(struct daemon *d);
 /* Reports to the service manager; text may be NULL. */
 void daemon_notify_status(struct daemon *d);
+/* Neither the governor nor the service manager may take a long verification for a thread that is
+ * stuck. As host_options.on_load; ctx: the daemon. */
+void daemon_note_load(void *ctx, bool begins);

@@ -34,6 +34,9 @@ struct host_options {
 	 * "stop". */
 	void (*on_change)(void *ctx, const char *plugin, const char *event, const char *detail,
 			  const char *actor, bool serving);
+	/* The kernel is about to verify a plugin's programs, which may take minutes on a slow
+	 * machine; or it has. May be NULL. */
+	void (*on_load)(void *ctx, bool begins);
 	void *ctx;
 };
 

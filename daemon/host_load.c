@@ -215,6 +215,12 @@ static int load_error(const struct slot *s, int r, struct err *err)
 		       strerror(-r), why[0] ? ": " : "", why);
 }
 
+static void host_tell_load(const struct host *h, bool begins)
+{
+	if (h->o.on_load)
+		h->o.on_load(h->o.ctx, begins);
+}
+
 static void slot_close(struct slot *s)
 {
 	if (s->ring)
@@ -293,12 +299,14 @@ int slot_load(struct slot *s, struct err *err)
 	int r;
 
 	meter_attend(s->host->meter);
+	host_tell_load(s->host, true);
 	do {
 		r = slot_try(s, &banned, &retry, err);
 		if (r < 0 && retry)
 			log_info("plugin %s: %s, trying the next hook", s->plugin->name,
 				 err ? err->msg : "");
 	} while (r < 0 && retry);
+	host_tell_load(s->host, false);
 	if (r < 0)
 		return r;
 	r = slot_tick_start(s, err);

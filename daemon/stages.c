@@ -350,6 +350,7 @@ static int host_up(struct daemon *d, struct err *err)
 		.publish = publish,
 		.last_ts = last_ts,
 		.on_change = on_plugin_change,
+		.on_load = daemon_note_load,
 		.ctx = d,
 	};
 	int r;

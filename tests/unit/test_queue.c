@@ -133,6 +133,11 @@ static void hearts(void **state)
 	assert_null(heartbeat_late(now + 5001));
 	heartbeat_beat(&a);
 	assert_ptr_equal(heartbeat_late(clock_mono_ns() + NSEC_PER_SEC), &a);
+	heartbeat_beat_ahead(&a, 10 * NSEC_PER_SEC);
+	assert_null(heartbeat_late(clock_mono_ns() + 9 * NSEC_PER_SEC));
+	assert_ptr_equal(heartbeat_late(clock_mono_ns() + 11 * NSEC_PER_SEC), &a);
+	heartbeat_beat(&a);
+	assert_ptr_equal(heartbeat_late(clock_mono_ns() + NSEC_PER_SEC), &a);
 	heartbeat_unregister(&a);
 }
 
