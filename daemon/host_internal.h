@@ -5,6 +5,7 @@
 #include "daemon/hooks.h"
 #include "daemon/host.h"
 #include "daemon/meter.h"
+#include "daemon/ring_watch.h"
 
 /* Where a plugin can lose events or rows. */
 enum host_loss {
@@ -40,6 +41,8 @@ struct slot {
 	struct ring_buffer *ring;
 	uint64_t ring_bytes;
 	unsigned int pass; /* samples of the present pass */
+	uint64_t pass_bytes; /* that they took in the ring */
+	struct ring_watch ring_watch;
 	uint64_t pass_end;
 	sd_event_source *tick, *expire;
 	sd_event_source *watch; /* of a file that the plugin reads */
@@ -80,6 +83,10 @@ void slot_changed(struct slot *s, const char *event, const char *detail, const c
 /* host_shed.c */
 /* Puts interval and step in force; after start and after every change of either. */
 void slot_shed_apply(struct slot *s);
+/* The step in force: the governor's, or what a full ring asks for if that is more. */
+unsigned int slot_shed_step(const struct slot *s);
+/* After slot_read_counters(): an overloaded ring samples instead of going blind. */
+void slot_ring_look(struct slot *s);
 /* Each second: what a loaded plugin costs. */
 void slot_rate(struct slot *s, uint64_t now_ns);
 

@@ -23,6 +23,7 @@
 /* At unload the programs are detached, so the ring only holds what it had: samples are at least 8
  * bytes and a header of 8. */
 #define SAMPLE_MIN 16
+#define SAMPLE_HEADER 8
 
 /* What the loop spends on a plugin, the kernel's part of its system calls included. */
 static uint64_t thread_ns(void)
@@ -41,6 +42,7 @@ static int on_sample(void *ctx, void *data, size_t len)
 	if (!s->plugin->event || s->plugin->event(&s->in, data, len) < 0)
 		s->in.count.decode_errors++;
 	s->pass++;
+	s->pass_bytes += len + SAMPLE_HEADER;
 	if (s->pass_end && (s->pass >= PASS_SAMPLES ||
 			    (s->pass % PASS_CLOCK_EVERY == 0 && clock_mono_ns() >= s->pass_end)))
 		return -EAGAIN; /* libbpf has moved on behind this sample */
@@ -67,6 +69,7 @@ bool slot_drain(struct slot *s, bool bounded)
 		return false;
 	start = thread_ns();
 	s->pass = 0;
+	s->pass_bytes = 0;
 	s->pass_end = bounded ? clock_mono_ns() + PASS_NS : 0;
 	do {
 		r = ring_buffer__consume(s->ring);
@@ -81,7 +84,7 @@ static int on_drain(sd_event_source *source, uint64_t usec, void *arg)
 {
 	struct host *h = arg;
 	uint64_t next = clock_mono_ns() + DRAIN_INTERVAL_NS;
-	bool more = false;
+	bool more = false, left;
 
 	(void)usec;
 	for (unsigned int i = 0; i < h->nslots; i++) {
@@ -89,7 +92,13 @@ static int on_drain(sd_event_source *source, uint64_t usec, void *arg)
 
 		if (!s->loaded)
 			continue;
-		more |= slot_drain(s, true);
+		left = slot_drain(s, true);
+		/* Only a ring that was more than half full can have been full. */
+		if (s->ring && (left || s->pass_bytes * 2 >= s->ring_bytes)) {
+			slot_read_counters(s);
+			slot_ring_look(s);
+		}
+		more |= left;
 		instance_flush(&s->in);
 	}
 	return sd_event_source_set_time(source, more ? 0 : next / NSEC_PER_USEC);

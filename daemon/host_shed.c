@@ -80,7 +80,7 @@ void host_costs(struct host *h, host_cost_fn fn, void *arg)
 			.map_bytes = s->map_bytes,
 			.ring_bytes = s->ring_bytes,
 			.sampled = now.sampled - was.sampled,
-			.shed_step = h->shed_step < s->shed_steps ? h->shed_step : s->shed_steps,
+			.shed_step = slot_shed_step(s),
 		};
 		if (now.runs > was.runs)
 			cost.run_time_avg =
@@ -120,6 +120,46 @@ static int64_t priority(const struct slot *s)
 	return opt_i64(s->opts, "priority");
 }
 
+static bool samples(const struct slot *s)
+{
+	return s->plugin->shed == instance_shed_sampling;
+}
+
+unsigned int slot_shed_step(const struct slot *s)
+{
+	unsigned int step = s->host->shed_step;
+
+	if (samples(s) && s->ring_watch.step > step)
+		step = s->ring_watch.step;
+	return step < s->shed_steps ? step : s->shed_steps;
+}
+
+void slot_ring_look(struct slot *s)
+{
+	struct ring_watch *w = &s->ring_watch;
+	const uint64_t *count = s->in.count.kernel;
+	char said[160];
+	int steps;
+
+	if (!s->ring || !samples(s))
+		return;
+	steps = ring_watch_look(w, count[PLUGIN_STAT_SUBMITTED], count[PLUGIN_STAT_RING_FULL],
+				clock_mono_ns(), s->shed_steps);
+	if (!steps)
+		return;
+	slot_shed_apply(s);
+	if (steps > 0)
+		snprintf(said, sizeof(said),
+			 "1 in %u events: its ring buffer was full, %llu events are lost",
+			 1u << slot_shed_step(s), (unsigned long long)w->lost);
+	else
+		snprintf(said, sizeof(said), "1 in %u events: its ring buffer has room again",
+			 1u << slot_shed_step(s));
+	w->lost = 0;
+	log_notice("plugin %s: %s", s->plugin->name, said);
+	slot_changed(s, "plugin_sampling", said, "host");
+}
+
 void slot_shed_apply(struct slot *s)
 {
 	uint64_t was = s->in.interval_ns;
@@ -128,7 +168,9 @@ void slot_shed_apply(struct slot *s)
 
 	s->in.interval_ns = s->in.base_interval_ns;
 	if (s->plugin->shed)
-		r = s->plugin->shed(&s->in, s->host->shed_step);
+		r = s->plugin->shed(&s->in, samples(s) && s->ring_watch.step > s->host->shed_step
+						    ? s->ring_watch.step
+						    : s->host->shed_step);
 	if (r < 0)
 		log_warn_errno(r, "plugin %s can't cost less, it goes on as it is",
 			       s->plugin->name);
@@ -158,11 +200,9 @@ static void say_step(const struct slot *s, char *said, size_t cap)
 	if (!s->loaded || !s->shed_steps)
 		return;
 	units_format_duration(interval, sizeof(interval), s->in.interval_ns);
-	if (s->plugin->shed == instance_shed_sampling)
+	if (samples(s))
 		snprintf(said + len, cap - len, "%s%s: 1 in %u events", len ? ", " : "",
-			 s->plugin->name,
-			 1u << (s->host->shed_step < s->shed_steps ? s->host->shed_step
-								   : s->shed_steps));
+			 s->plugin->name, 1u << slot_shed_step(s));
 	else
 		snprintf(said + len, cap - len, "%s%s: every %s", len ? ", " : "", s->plugin->name,
 			 interval);
