@@ -2,8 +2,8 @@
 /* Kernel half of dnsflow: DNS messages of all local sockets, at the root of the cgroup2 hierarchy.
  */
 /*
- * Every packet of the host passes here, so that what isn't DNS must leave early: TCP is judged by
- * the ports of its socket alone, UDP by those of its packet only when the socket isn't connected.
+ * Every packet of the host passes here, so that what isn't DNS must leave early: it is judged by
+ * the ports of its socket; where that has no peer, by whether it ever sent to such a port.
  */
 #include "bpf/plugin.bpf.h"
 
@@ -19,10 +19,6 @@ bool opt_no_servers;
 /* Only sockets that have to do with DNS have one. */
 struct dns_sock {
 	struct sock_owner owner;
-	__u32 to[4]; /* where an unconnected socket sent last, before NAT */
-	__u16 to_port;
-	__u8 to_family;
-	__u8 pad;
 };
 
 /* F_CLONE: connections that are accepted begin as the listener's. */
@@ -32,6 +28,25 @@ struct {
 	__type(key, int);
 	__type(value, struct dns_sock);
 } dns_sockets SEC(".maps");
+
+/*
+ * Where the process sends this datagram, before NAT: its packet follows in the same call, on the
+ * same CPU. Not in the socket's storage: threads that share a socket would see each other's.
+ */
+struct sent {
+	__u64 cookie; /* of the socket; 0: taken */
+	__u32 to[4];
+	__u16 port;
+	__u8 family;
+	__u8 pad[5];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sent);
+} last_sent SEC(".maps");
 
 static __always_inline bool port_wanted(__u16 port)
 {
@@ -107,15 +122,34 @@ int dns_recvmsg6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
+static __always_inline struct sent *sent_slot(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&last_sent, &zero);
+}
+
+static __always_inline void note_sent(struct bpf_sock_addr *ctx, struct sent *s, __u8 family)
+{
+	s->port = bpf_ntohs((__be16)ctx->user_port);
+	s->family = family;
+	s->cookie = bpf_get_socket_cookie(ctx);
+}
+
 SEC("cgroup/sendmsg4")
 int dns_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	struct dns_sock *s = dns_owner(ctx);
+	struct sent *s;
 
+	if (!dns_owner(ctx))
+		return 1;
+	s = sent_slot();
 	if (s) {
 		s->to[0] = ctx->user_ip4;
-		s->to_port = bpf_ntohs((__be16)ctx->user_port);
-		s->to_family = 4;
+		s->to[1] = 0;
+		s->to[2] = 0;
+		s->to[3] = 0;
+		note_sent(ctx, s, 4);
 	}
 	return 1;
 }
@@ -123,15 +157,17 @@ int dns_sendmsg4(struct bpf_sock_addr *ctx)
 SEC("cgroup/sendmsg6")
 int dns_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	struct dns_sock *s = dns_owner(ctx);
+	struct sent *s;
 
+	if (!dns_owner(ctx))
+		return 1;
+	s = sent_slot();
 	if (s) {
 		s->to[0] = ctx->user_ip6[0];
 		s->to[1] = ctx->user_ip6[1];
 		s->to[2] = ctx->user_ip6[2];
 		s->to[3] = ctx->user_ip6[3];
-		s->to_port = bpf_ntohs((__be16)ctx->user_port);
-		s->to_family = 6;
+		note_sent(ctx, s, 6);
 	}
 	return 1;
 }
@@ -153,17 +189,42 @@ static __always_inline bool take_owner(struct payload_head *h, struct bpf_sock *
 	return true;
 }
 
-/* A query of an unconnected socket whose packet NAT sends elsewhere: known by what the process
- * asked for. */
-static __always_inline bool before_nat(struct payload_head *h, struct bpf_sock *sk)
+/* Where the process itself sent it: packets on their way out have passed NAT already. "Any" as a
+ * destination is this host, and only the packet says by which address. */
+static __always_inline bool before_nat(struct __sk_buff *skb, struct payload_head *h)
 {
-	struct dns_sock *s = bpf_sk_storage_get(&dns_sockets, sk, NULL, 0);
+	struct sent *s = sent_slot();
 
-	if (!s || !h->out || s->to_family != h->family || !port_wanted(s->to_port))
+	if (!s || !s->cookie || s->cookie != bpf_get_socket_cookie(skb))
 		return false;
-	h->remote_port = s->to_port;
-	__builtin_memcpy(h->remote, s->to, sizeof(h->remote));
+	s->cookie = 0;
+	if (s->family != h->family)
+		return false;
+	h->remote_port = s->port;
+	if (s->to[0] | s->to[1] | s->to[2] | s->to[3])
+		__builtin_memcpy(h->remote, s->to, sizeof(h->remote));
 	return true;
+}
+
+/* Both ends of a datagram as the process knows them, on a socket that has no peer. */
+static __always_inline void unconnected(struct payload_head *h, struct bpf_sock *sk)
+{
+	h->local_port = payload_opaque(sk->src_port);
+	if (h->family == 4) {
+		if (sk->src_ip4)
+			h->local[0] = sk->src_ip4;
+		else
+			h->any_local = 1;
+		return;
+	}
+	if (!(sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3])) {
+		h->any_local = 1;
+		return;
+	}
+	h->local[0] = sk->src_ip6[0];
+	h->local[1] = sk->src_ip6[1];
+	h->local[2] = sk->src_ip6[2];
+	h->local[3] = sk->src_ip6[3];
 }
 
 /* One way for both transports: the verifier walks it once. */
@@ -176,8 +237,11 @@ static __always_inline int dns_packet(struct __sk_buff *skb, struct bpf_sock *sk
 	bool to_server;
 	int off;
 
-	if (!client && !server && (tcp || sk->dst_port))
-		return 1;
+	if (!client && !server) {
+		/* Sockets without a peer: those that never sent to such a port have no storage. */
+		if (tcp || sk->dst_port || !bpf_sk_storage_get(&dns_sockets, sk, NULL, 0))
+			return 1;
+	}
 	__builtin_memset(&h, 0, sizeof(h));
 	off = payload_parse(skb, tcp ? K_IPPROTO_TCP : K_IPPROTO_UDP, out, &h);
 	if (off < 0) {
@@ -188,8 +252,12 @@ static __always_inline int dns_packet(struct __sk_buff *skb, struct bpf_sock *sk
 		return 1;
 	if (sk->dst_port)
 		payload_connected(&h, sk);
+	else
+		unconnected(&h, sk);
+	if (out && !tcp)
+		before_nat(skb, &h);
 	to_server = port_wanted(payload_opaque(h.remote_port));
-	if (!sk->dst_port && !server && !to_server && !before_nat(&h, sk))
+	if (!server && !to_server)
 		return 1;
 	if (opt_no_servers && server && !to_server) {
 		plugin_count(PLUGIN_STAT_FILTERED);
@@ -204,7 +272,9 @@ static __always_inline int dns_skb(struct __sk_buff *skb, bool out)
 {
 	struct bpf_sock *sk = skb->sk;
 
-	if (!sk)
+	/* Nearly all packets end here, and what comes next are calls. */
+	if (!sk || (sk->dst_port && !port_wanted(bpf_ntohs((__be16)sk->dst_port)) &&
+		    !port_wanted(sk->src_port)))
 		return 1;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk || (sk->protocol != K_IPPROTO_TCP && sk->protocol != K_IPPROTO_UDP))

@@ -12,7 +12,8 @@ static void make_key(struct query_key *key, const struct payload_head *h,
 		     const struct dns_message *m)
 {
 	memset(key, 0, sizeof(*key));
-	memcpy(key->local, h->local, sizeof(key->local));
+	if (!h->any_local)
+		memcpy(key->local, h->local, sizeof(key->local));
 	memcpy(key->remote, h->remote, sizeof(key->remote));
 	key->local_port = h->local_port;
 	key->remote_port = h->remote_port;

@@ -21,7 +21,8 @@ struct payload_head {
 	__u8 transport;		       /* 6, 17 */
 	__u8 out;
 	__u8 tcp_flags; /* as in the header: PAYLOAD_FIN, ... */
-	__u8 pad[2];
+	__u8 any_local; /* its socket has no local address of its own: NAT may show another one */
+	__u8 pad[1];
 	char comm[16];
 };
 

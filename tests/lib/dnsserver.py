@@ -133,4 +133,5 @@ def main():
                         udp.sendto(message, peer)
 
 
-main()
+if __name__ == "__main__":
+    main()

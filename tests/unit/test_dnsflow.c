@@ -343,15 +343,36 @@ static void tcp_bounded(void **state)
 	assert_int_equal(d->tcp.n, 0);
 }
 
+/* A socket without an address of its own: NAT makes the packets of one exchange show several. */
+static void any_local(void **state)
+{
+	struct payload_head h = head_of(IPPROTO_UDP, true);
+	uint8_t b[100];
+	size_t len = make(b, 3, 'n', false);
+
+	(void)state;
+	h.any_local = 1;
+	h.local[0] = 10;
+	dnsflow_message(&in, &h, b, len, (uint32_t)len);
+	h.local[0] = 11;
+	h.out = false;
+	len = make(b, 3, 'n', true);
+	dnsflow_message(&in, &h, b, len, (uint32_t)len);
+	assert_int_equal(d->stats.paired, 1);
+	assert_int_equal(d->stats.unsolicited, 0);
+	/* What the row shows is what the query's packet bore. */
+	assert_int_equal(d->exchanges.all[0].key.src[0], 10);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(paired),		TEST(strays),	TEST(server_end),
-		TEST(without_question), TEST(bounded),	TEST(tcp_any_cut),
-		TEST(tcp_out_of_order), TEST(tcp_hole), TEST(tcp_hole_in_message),
-		TEST(tcp_bounded),
+		TEST(paired),		TEST(strays),	 TEST(server_end),
+		TEST(without_question), TEST(bounded),	 TEST(tcp_any_cut),
+		TEST(tcp_out_of_order), TEST(tcp_hole),	 TEST(tcp_hole_in_message),
+		TEST(tcp_bounded),	TEST(any_local),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
