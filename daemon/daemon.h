@@ -13,6 +13,7 @@
 #include "base/thread.h"
 #include "bpf/table.h"
 #include "daemon/config.h"
+#include "governor/ceiling.h"
 #include "governor/policy.h"
 #include "store/store.h"
 
@@ -52,6 +53,7 @@ struct daemon {
 	struct probe *probe;
 	struct selftables *self;
 	struct cgroup_place *place;
+	struct ceiling ceiling; /* as last read; loop thread */
 	struct governor *governor;
 	_Atomic(struct api_server *) api; /* NULL before its stage and from its stop on */
 	const char *tls_admins[65]; /* texts of boot; NULL-terminated */
@@ -65,6 +67,7 @@ struct daemon {
 	/* Written by the loop, read by the governor; UINT64_MAX: run time isn't known. */
 	_Atomic uint64_t bpf_run_ns, bpf_map_bytes;
 	_Atomic unsigned int ladder_can;	    /* written by the loop, read by the governor */
+	unsigned int pulses;			    /* seconds of the loop */
 	bool ready;				    /* loop thread */
 	_Atomic int exit_status;
 	_Atomic bool stopping;
@@ -81,7 +84,9 @@ int daemon_reload(struct daemon *d, bool validate_only, char *changed, size_t ca
 void daemon_apply_limits(struct daemon *d);
 
 void daemon_apply_backstops(struct daemon *d);
-/* What the present config says. */
+/* Reads what the groups above ours allow; true when it has changed. Loop thread. */
+bool daemon_read_ceiling(struct daemon *d);
+/* What the present config says, and no more than the groups above ours allow. */
 struct policy_limits daemon_limits(const struct daemon *d);
 void daemon_ring_limits(const struct daemon *d, struct ring_limits *ret);
 /* The governor's last word, for GetGovernor. Any thread. */

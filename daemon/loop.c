@@ -27,6 +27,8 @@
 /* Commands per turn: signals and timers are looked at in between. */
 #define MAILBOX_PASS 32
 #define PULSE_USEC   1000000ull
+/* Limits of groups above ours change when an administrator changes them. */
+#define CEILING_PULSES 10
 
 static int on_mail(sd_event_source *source, int fd, uint32_t revents, void *arg)
 {
@@ -90,6 +92,8 @@ static int on_pulse(sd_event_source *source, uint64_t usec, void *arg)
 		selftables_second(d->self);
 	if (d->host)
 		ladder_refresh(d);
+	if (d->governor && ++d->pulses % CEILING_PULSES == 0 && daemon_read_ceiling(d))
+		daemon_apply_limits(d);
 	if (d->watchdog_ns)
 		watchdog();
 	r = sd_event_source_set_time_relative(source, PULSE_USEC);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Options that change while the daemon runs: limits, ring sizes, log level, plugins. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "api/server.h"
+#include "base/units.h"
 #include "daemon/daemon.h"
 #include "daemon/host.h"
 #include "governor/cgroup.h"
@@ -16,6 +18,16 @@
 /* A limit that ended us at once would end us again and again: the governor gets two seconds to see
  * a calm daemon. */
 #define GRACE_NS (2 * 1000000000ull)
+
+/* The ladder needs room between our limit and the one at which the kernel kills. */
+#define CEILING_ROOM 16
+
+/* alone: it holds also where no limit was asked for. */
+static void lower(uint64_t *limit, uint64_t ceiling, bool alone)
+{
+	if (ceiling && (*limit ? *limit > ceiling : alone))
+		*limit = ceiling;
+}
 
 struct policy_limits daemon_limits(const struct daemon *d)
 {
@@ -31,7 +43,38 @@ struct policy_limits daemon_limits(const struct daemon *d)
 
 	for (unsigned int i = 0; i < RESOURCE_X_MAX; i++)
 		limits.limit[i] = opt_is_set(v, keys[i]) ? (uint64_t)opt_i64(v, keys[i]) : 0;
+	/* An idle quota of others must not end us, so theirs only lowers a limit that was asked for. */
+	lower(&limits.limit[RESOURCE_CPU], d->ceiling.cpu_millicores, false);
+	/* But at theirs of memory the kernel kills: better to cost less, or to end with a reason. */
+	lower(&limits.limit[RESOURCE_MEM],
+	      d->ceiling.mem_bytes - d->ceiling.mem_bytes / CEILING_ROOM, true);
 	return limits;
+}
+
+static void say_ceiling(const struct ceiling *c)
+{
+	char text[32];
+
+	if (c->cpu_millicores)
+		log_notice("%s allows %" PRIu64 " millicores", c->cpu_at, c->cpu_millicores);
+	if (c->mem_bytes) {
+		units_format_bytes(text, sizeof(text), c->mem_bytes);
+		log_notice("%s allows %s of memory: mem_limit is a sixteenth below that at most",
+			   c->mem_at, text);
+	}
+}
+
+bool daemon_read_ceiling(struct daemon *d)
+{
+	struct ceiling now;
+
+	cgroup_read_ceiling(d->place, &now);
+	if (now.cpu_millicores == d->ceiling.cpu_millicores &&
+	    now.mem_bytes == d->ceiling.mem_bytes)
+		return false;
+	d->ceiling = now;
+	say_ceiling(&now);
+	return true;
 }
 
 void daemon_ring_limits(const struct daemon *d, struct ring_limits *ret)

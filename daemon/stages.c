@@ -189,7 +189,6 @@ static bool starts_down(const struct daemon *d, const struct policy_limits *limi
 static int governor_up(struct daemon *d, struct err *err)
 {
 	struct governor_options options = {
-		.limits = daemon_limits(d),
 		.state_dir = d->state_dir,
 		.place = d->place,
 		.interval_ns = NSEC_PER_SEC,
@@ -201,6 +200,8 @@ static int governor_up(struct daemon *d, struct err *err)
 	};
 	int r;
 
+	daemon_read_ceiling(d);
+	options.limits = daemon_limits(d);
 	if (starts_down(d, &options.limits)) {
 		options.start_level = GOVERNOR_SAMPLE;
 		options.start_reason = d->last_exit;

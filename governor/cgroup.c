@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/macro.h"
+#include "governor/ceiling.h"
 #include "governor/cgroup_leaf.h"
 #include "governor/parse.h"
 
@@ -346,6 +347,33 @@ int cgroup_set_backstops(struct cgroup_place *p, uint64_t cpu_millicores, uint64
 	int r_mem = p->limits_mem ? set_memory(p, mem_bytes, err) : 0;
 
 	return r_cpu < 0 ? r_cpu : r_mem;
+}
+
+static void read_ceiling(const struct cgroup_leaf *l, bool limits, struct ceiling *ret,
+			 void (*read)(const char *dir, struct ceiling *ret))
+{
+	_cleanup_free_ char *parent = NULL;
+
+	if (!l->home)
+		return;
+	/* What we have written ourselves is no limit of others. */
+	if (limits && l->dir && !strcmp(l->dir, l->home)) {
+		parent = parent_of(l->home);
+		if (parent)
+			read(parent, ret);
+		return;
+	}
+	read(l->home, ret);
+}
+
+void cgroup_read_ceiling(const struct cgroup_place *p, struct ceiling *ret)
+{
+	bool limits = p->limits_cpu || p->limits_mem;
+
+	*ret = (struct ceiling){0};
+	read_ceiling(&p->leaf[LEAF_V2], limits, ret, ceiling_read_v2);
+	read_ceiling(&p->leaf[LEAF_CPU], limits, ret, ceiling_read_v1_cpu);
+	read_ceiling(&p->leaf[LEAF_MEMORY], limits, ret, ceiling_read_v1_memory);
 }
 
 enum cgroup_mode cgroup_mode(const struct cgroup_place *p)

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 
+struct ceiling;
 struct cgroup_place;
 
 enum cgroup_mode {
@@ -38,6 +39,9 @@ const char *cgroup_lost(const struct cgroup_place *p); /* "" when nothing is */
  * caller's. */
 int cgroup_v2_fd(const struct cgroup_place *p);
 uint64_t cgroup_v2_id(const struct cgroup_place *p); /* 0: none of our own */
+
+/* What the groups that aren't ours allow us. */
+void cgroup_read_ceiling(const struct cgroup_place *p, struct ceiling *ret);
 
 struct cgroup_usage {
 	bool cpu_valid, mem_valid;

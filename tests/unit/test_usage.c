@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -19,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/macro.h"
+#include "governor/ceiling.h"
 #include "governor/cgroup.h"
 #include "governor/last_exit.h"
 #include "governor/netdev.h"
@@ -331,6 +333,73 @@ static void test_last_exit(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+static void put(const char *dir, const char *file, const char *text)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+/* A tree of three groups: the least that any of them says holds, whoever says it. */
+static void test_ceiling(void **state)
+{
+	static const char *const files[] = {"cgroup.procs",	     "cpu.max",
+					    "memory.max",	     "cpu.cfs_quota_us",
+					    "cpu.cfs_period_us", "memory.limit_in_bytes"};
+	char top[] = "/tmp/rs-gov-XXXXXX", mid[64], low[80], path[128];
+	struct ceiling c = {0};
+
+	(void)state;
+	assert_non_null(mkdtemp(top));
+	snprintf(mid, sizeof(mid), "%s/mid", top);
+	snprintf(low, sizeof(low), "%s/low", mid);
+	assert_int_equal(mkdir(mid, 0700) | mkdir(low, 0700), 0);
+	/* No groups there at all. */
+	ceiling_read_v2(low, &c);
+	assert_true(!c.cpu_millicores && !c.mem_bytes);
+	for (int i = 0; i < 3; i++)
+		put(i == 0 ? top : i == 1 ? mid : low, "cgroup.procs", "");
+	put(top, "memory.max", "536870912\n");
+	put(top, "cpu.max", "max 100000\n");
+	put(mid, "memory.max", "268435456\n");
+	put(mid, "cpu.max", "50000 100000\n");
+	put(low, "memory.max", "max\n");
+	put(low, "cpu.max", "150000 100000\n");
+	ceiling_read_v2(low, &c);
+	assert_int_equal(c.cpu_millicores, 500);
+	assert_string_equal(c.cpu_at, mid);
+	assert_int_equal(c.mem_bytes, 268435456);
+	assert_string_equal(c.mem_at, mid);
+
+	c = (struct ceiling){0};
+	put(top, "memory.limit_in_bytes", "104857600\n");
+	put(mid, "memory.limit_in_bytes", "9223372036854771712\n");
+	put(low, "memory.limit_in_bytes", "not a number\n");
+	put(low, "cpu.cfs_quota_us", "-1\n");
+	put(mid, "cpu.cfs_quota_us", "200000\n");
+	put(mid, "cpu.cfs_period_us", "50000\n");
+	ceiling_read_v1_cpu(low, &c);
+	ceiling_read_v1_memory(low, &c);
+	assert_int_equal(c.cpu_millicores, 4000);
+	assert_int_equal(c.mem_bytes, 104857600);
+	assert_string_equal(c.mem_at, top);
+
+	for (int i = 2; i >= 0; i--) {
+		const char *dir = i == 0 ? top : i == 1 ? mid : low;
+
+		for (size_t k = 0; k < ARRAY_SIZE(files); k++) {
+			snprintf(path, sizeof(path), "%s/%s", dir, files[k]);
+			(void)unlink(path);
+		}
+		assert_int_equal(rmdir(dir), 0);
+	}
+}
+
 /* Without any right: our own process's figures. */
 static void test_process_usage(void **state)
 {
@@ -365,6 +434,7 @@ int main(void)
 		cmocka_unit_test(test_cgroup_path),   cmocka_unit_test(test_cgroup_mount),
 		cmocka_unit_test(test_net_dev),	      cmocka_unit_test(test_netdev_rates),
 		cmocka_unit_test(test_netdev_full),   cmocka_unit_test(test_last_exit),
+		cmocka_unit_test(test_ceiling),
 		cmocka_unit_test(test_process_usage),
 	};
 
