@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ringside: the command line of ringsided. */
+#include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <signal.h>
@@ -7,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/services.h"
 #include "clients/ringside/cli.h"
+#include "store/query.h"
 
 #define DEFAULT_SOCKET "/run/ringside/ringside.sock"
 
@@ -18,11 +21,37 @@ static const char *env_or(const char *name, const char *otherwise)
 	return value && *value ? value : otherwise;
 }
 
+/* Other formats are for programs: they get numbers, and service() in SQL if they want names. */
+static int load_services(struct cli *cli, const struct args *a)
+{
+	const char *own = args_get(a, "services-file");
+	int r;
+
+	if (cli->format != OUT_TABLE || (!own && !args_get(a, "services")))
+		return 0;
+	r = services_new(&cli->services);
+	if (r == 0 && own) {
+		r = services_add_file(cli->services, own);
+		if (r < 0)
+			return cli_fail(CLI_REFUSED, "--services-file: cannot read '%s': %s", own,
+					strerror(-r));
+	}
+	if (r == 0) {
+		r = services_add_file(cli->services, SERVICES_FILE);
+		if (r < 0 && r != -ENOMEM && !own)
+			cli_note("ports stay numbers: cannot read '%s': %s; --services-file FILE "
+				 "takes another",
+				 SERVICES_FILE, strerror(-r));
+	}
+	return r == -ENOMEM ? cli_fail(CLI_REFUSED, "out of memory") : 0;
+}
+
 static int globals(struct cli *cli, const struct args *a)
 {
 	const char *format = args_get(a, "output"), *socket = args_get(a, "socket");
 	const char *term = env_or("TERM", "dumb");
 	struct client_options *c = &cli->connect;
+	int r;
 
 	c->socket_path = socket ? socket : env_or("RINGSIDE_SOCKET", DEFAULT_SOCKET);
 	c->address = args_get(a, "address");
@@ -43,7 +72,8 @@ static int globals(struct cli *cli, const struct args *a)
 	cli->color = cli->tty_out && strcmp(term, "dumb") != 0 && !args_get(a, "no-color") &&
 		     !*env_or("NO_COLOR", "");
 	cli->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
-	return args_duration(a, "timeout", &cli->timeout_ns);
+	r = load_services(cli, a);
+	return r ? r : args_duration(a, "timeout", &cli->timeout_ns);
 }
 
 int main(int argc, char **argv)
@@ -52,6 +82,9 @@ int main(int argc, char **argv)
 	struct args args;
 	int r;
 
+	/* Where its own binary isn't installed, the worker of 'sql --file' is this one. */
+	if (argc == 1 && strcmp(argv[0], QUERY_WORKER_NAME) == 0)
+		query_worker_main(argc, argv);
 	setlocale(LC_CTYPE, "");
 	/* The parent may have left it ignored; "ringside sql ... | head" must end. */
 	signal(SIGPIPE, SIG_DFL);
@@ -67,6 +100,7 @@ int main(int argc, char **argv)
 			r = args_verb(&args)->run(&cli, &args);
 	}
 	cli_disconnect(&cli);
+	services_free(cli.services);
 	args_free(&args);
 	if (fflush(stdout) != 0 && r == 0)
 		r = cli_fail(CLI_REFUSED, "cannot write to standard output");

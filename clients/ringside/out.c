@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -156,6 +157,21 @@ static char *unique_key(const struct out *o, size_t col, const char *name)
 	return NULL;
 }
 
+/* By name: "dst_port" of a table, "PORT" of a verb's own. */
+static bool is_port(const struct column *c)
+{
+	size_t len = strlen(c->name);
+
+	return (c->type == OUT_INT || c->type == OUT_ANY) &&
+	       (strcasecmp(c->name, "port") == 0 ||
+		(len > 5 && strcasecmp(c->name + len - 5, "_port") == 0));
+}
+
+static bool is_transport(const struct column *c)
+{
+	return strcasecmp(c->name, "transport") == 0 || strcasecmp(c->name, "proto") == 0;
+}
+
 int out_columns(struct out *o, const struct out_column *columns, size_t n)
 {
 	out_end(o);
@@ -166,6 +182,7 @@ int out_columns(struct out *o, const struct out_column *columns, size_t n)
 	o->cols = calloc(n ? n : 1, sizeof(*o->cols));
 	if (!o->cols)
 		return -ENOMEM;
+	o->transport = n;
 	for (size_t i = 0; i < n; i++, o->ncols++) {
 		struct column *c = &o->cols[i];
 
@@ -179,6 +196,9 @@ int out_columns(struct out *o, const struct out_column *columns, size_t n)
 			columns_free(o);
 			return -ENOMEM;
 		}
+		c->port = is_port(c);
+		if (is_transport(c) && o->transport == n)
+			o->transport = i;
 	}
 	o->open = true;
 	o->sized = o->header_done = false;

@@ -54,6 +54,8 @@ struct out_column {
 	const char *unit; /* "By", "ns", ...: humanised in tables only; NULL or "" for none */
 };
 
+struct services;
+
 struct out_options {
 	enum out_format format;
 	FILE *file;
@@ -65,6 +67,7 @@ struct out_options {
 	bool frame;	   /* a picture drawn again and again: lines clear what stood behind them */
 	size_t frame_rows; /* most rows of a picture; the rest is counted. 0: all */
 	size_t page;	   /* repeat the header after so many rows; 0: never */
+	const struct services *services; /* tables: ports by name; NULL: by number. Borrowed */
 	const char *tag; /* json: a first member "_table" with this value, when several tables share
 			    the output */
 };

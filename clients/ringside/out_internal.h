@@ -14,6 +14,7 @@ struct column {
 	char *key; /* name for json: unique within the row */
 	enum out_type type;
 	bool right;	/* numbers */
+	bool port;	/* of TCP, UDP, ...: a service has it */
 	bool text_seen; /* OUT_ANY and something that isn't a number came */
 	size_t width, limit;
 };
@@ -22,6 +23,7 @@ struct out {
 	struct out_options opt;
 	struct column *cols;
 	size_t ncols;
+	size_t transport;	/* the column that says whose ports those are; ncols: none */
 	struct buf line;	/* being written */
 	struct buf held;	/* texts of the held cells */
 	struct held *cells;	/* nheld rows of ncols */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/services.h"
 #include "clients/ringside/out_internal.h"
 #include "clients/ringside/text.h"
 
@@ -155,6 +156,23 @@ int out_table_flush(struct out *o)
 	return o->error;
 }
 
+/* The port's name where that was asked for and somebody gave it one, else the cell as it is. */
+static struct cell name_port(const struct out *o, const struct cell *cells, size_t col)
+{
+	const struct cell *port = &cells[col];
+	char transport[16] = "";
+	const char *name;
+
+	if (!o->opt.services || !o->cols[col].port || port->kind != CELL_INT || port->i < 1 ||
+	    port->i > UINT16_MAX)
+		return *port;
+	if (o->transport < o->ncols && cells[o->transport].kind == CELL_TEXT)
+		snprintf(transport, sizeof(transport), "%.*s", (int)cells[o->transport].len,
+			 cells[o->transport].s);
+	name = services_name(o->opt.services, (uint16_t)port->i, transport[0] ? transport : NULL);
+	return name ? cell_text(name) : *port;
+}
+
 int out_table_row(struct out *o, const struct cell *cells)
 {
 	if (o->opt.frame && o->opt.frame_rows && o->rows > o->opt.frame_rows)
@@ -173,14 +191,15 @@ int out_table_row(struct out *o, const struct cell *cells)
 		struct column *c = &o->cols[i];
 		struct out_column oc = {.name = c->name, .type = c->type, .unit = c->unit};
 		struct held *h = &o->cells[o->nheld * o->ncols + i];
+		struct cell cell = name_port(o, cells, i);
 
 		h->off = o->held.len;
-		out_add_human(&o->held, &oc, &cells[i]);
+		out_add_human(&o->held, &oc, &cell);
 		h->len = o->held.len - h->off;
 		h->width = h->len ? text_width(o->held.data + h->off, h->len) : 0;
-		if (c->type == OUT_ANY && (cells[i].kind == CELL_INT || cells[i].kind == CELL_REAL))
+		if (c->type == OUT_ANY && (cell.kind == CELL_INT || cell.kind == CELL_REAL))
 			c->right = true;
-		else if (cells[i].kind == CELL_TEXT || cells[i].kind == CELL_BLOB)
+		else if (cell.kind == CELL_TEXT || cell.kind == CELL_BLOB)
 			c->text_seen = true;
 	}
 	if (buf_status(&o->held) < 0)

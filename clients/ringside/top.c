@@ -77,7 +77,8 @@ static int frame_out(struct top *t, struct out **ret)
 						  .file = t->screen,
 						  .color = t->cli->color,
 						  .utf8 = t->cli->utf8,
-						  .width = t->width});
+						  .width = t->width,
+						  .services = t->cli->services});
 }
 
 static void put_head(struct top *t, const Ringside__V1__Governor *g)

@@ -124,6 +124,23 @@ def test_watch(d):
     contains(d.cli("watch", "netflo", code=1), "netflow", "nearest table")
 
 
+def test_services(d, port):
+    """Ports by name where that is asked for, and only in tables."""
+    path = os.path.join(d.dir, "services")
+    with open(path, "w") as f:
+        f.write(f"# ours\nringside-test {port}/tcp\nringside-udp {port}/udp\n")
+    of = ("sql", f"SELECT dst_port, transport FROM netflow WHERE dst_port = {port} LIMIT 1")
+    equal(d.cli("--services-file", path, *of).split()[2:], ["ringside-test", "tcp"], "a port by its name")
+    equal(d.cli(*of).split()[2:], [str(port), "tcp"], "a port by its number")
+    equal(d.cli("--services", *of).split()[2:], [str(port), "tcp"], "a port that nobody named")
+    equal(objects(d.cli("-o", "json", "--services-file", path, *of)), [{"dst_port": port, "transport": "tcp"}], "json has numbers")
+    equal(d.cli("--services-file", path, "sql", "SELECT 443 AS port, 'tcp' AS transport, 443 AS n").split()[3:],
+          ["https" if os.path.exists("/etc/services") else "443", "tcp", "443"], "the distribution's names behind ours")
+    contains(d.cli("--services-file", path + "-none", *of, code=1), "services-none", "a file that isn't there")
+    top = ("top", "--for", "1s", "--window", "10m", "--rows", "1000")
+    true("ringside-test" in d.cli("--services-file", path, *top) and "ringside-test" not in d.cli(*top), "names in top")
+
+
 def test_plugin(d):
     plugins = {p["name"]: p for p in objects(d.cli("-o", "json", "plugin", "list"))}
     equal(plugins["netflow"]["state"], "running", "state")
@@ -264,6 +281,7 @@ def main():
         test_tables(d)
         test_sql(d, port)
         test_watch(d)
+        test_services(d, port)
         test_plugin(d)
         test_limits(d)
         test_history(d)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/services.h"
 #include "clients/ringside/out.h"
 #include "clients/ringside/props.h"
 #include "clients/ringside/sqltext.h"
@@ -230,6 +231,41 @@ static void test_table_kinds(void **state _unused_)
 		"{\"at\":0,\"rtt\":1500,\"up\":true,\"any\":7,\"blob\":\"0102\",\"part\":0.25}\n");
 }
 
+static void test_table_services(void **state _unused_)
+{
+	static const char file[] = "https 443/tcp\nquic 443/udp\ndomain 53/udp\n";
+	static const struct out_column cols[] = {
+		{"src_port", OUT_INT, NULL},
+		{"PORT", OUT_ANY, NULL},
+		{"PROTO", OUT_TEXT, NULL},
+		{"port_count", OUT_INT, NULL},
+	};
+	const struct cell rows[] = {
+		cell_int(53), cell_int(443), text("udp"), cell_int(443),
+		cell_null(),  text("*"),     cell_null(), cell_int(53),
+		cell_int(53), cell_int(443), text("tcp"), cell_int(443),
+		cell_int(53), cell_int(-1),  cell_null(), cell_int(1),
+	};
+	_cleanup_(services_freep) struct services *names = NULL;
+	_cleanup_free_ char *s = NULL, *numeric = NULL, *csv = NULL, *alone = NULL;
+
+	assert_int_equal(services_new(&names), 0);
+	assert_int_equal(services_add(names, LIT(file)), 0);
+	s = render(&(struct out_options){.services = names}, cols, 4, rows, 4);
+	assert_string_equal(s, "src_port  PORT   PROTO  port_count\n"
+			       "domain    quic   udp           443\n"
+			       "          *                     53\n"
+			       "53        https  tcp           443\n"
+			       "domain    -1                     1\n");
+	/* Without a column that says whose port it is: the first that has it. */
+	alone = render(&(struct out_options){.services = names}, cols, 1, rows + 1, 1);
+	assert_string_equal(alone, "src_port\nhttps\n");
+	numeric = render(&(struct out_options){0}, cols, 1, rows + 1, 1);
+	assert_string_equal(numeric, "src_port\n     443\n");
+	csv = render(&(struct out_options){.format = OUT_CSV, .services = names}, cols, 1, rows, 1);
+	assert_string_equal(csv, "src_port\n53\n");
+}
+
 static void test_separated(void **state _unused_)
 {
 	const struct cell rows[] = {text("a,\"b\"\t"), cell_int(INT64_MIN),
@@ -354,23 +390,15 @@ static void test_statement_end(void **state _unused_)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_safe),
-		cmocka_unit_test(test_every_byte_is_harmless),
-		cmocka_unit_test(test_json),
-		cmocka_unit_test(test_csv),
-		cmocka_unit_test(test_tsv),
-		cmocka_unit_test(test_numbers),
-		cmocka_unit_test(test_width),
-		cmocka_unit_test(test_table),
-		cmocka_unit_test(test_table_cut),
-		cmocka_unit_test(test_table_empty_and_late),
-		cmocka_unit_test(test_table_kinds),
-		cmocka_unit_test(test_separated),
-		cmocka_unit_test(test_separated_on_terminal),
-		cmocka_unit_test(test_json_rows),
-		cmocka_unit_test(test_frame),
-		cmocka_unit_test(test_write_error),
-		cmocka_unit_test(test_props),
+		cmocka_unit_test(test_safe),	      cmocka_unit_test(test_every_byte_is_harmless),
+		cmocka_unit_test(test_json),	      cmocka_unit_test(test_csv),
+		cmocka_unit_test(test_tsv),	      cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_width),	      cmocka_unit_test(test_table),
+		cmocka_unit_test(test_table_cut),     cmocka_unit_test(test_table_empty_and_late),
+		cmocka_unit_test(test_table_kinds),   cmocka_unit_test(test_table_services),
+		cmocka_unit_test(test_separated),     cmocka_unit_test(test_separated_on_terminal),
+		cmocka_unit_test(test_json_rows),     cmocka_unit_test(test_frame),
+		cmocka_unit_test(test_write_error),   cmocka_unit_test(test_props),
 		cmocka_unit_test(test_statement_end),
 	};
 
