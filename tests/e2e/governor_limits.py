@@ -207,8 +207,61 @@ def check_report():
         t.true(not os.path.exists(os.path.join(d.state, "last_exit.json")), "no exit, no reason for one")
 
 
+def memory_tree():
+    """Mount point of the tree with the memory controller, our group in it, and the file of its limit."""
+    with open("/proc/self/mountinfo") as f:
+        mounts = [line.split(" - ") for line in f]
+    with open("/proc/self/cgroup") as f:
+        ours = [line.rstrip("\n").split(":", 2) for line in f]
+    for left, right in mounts:
+        kind, _, opts = right.split(" ", 2)
+        point = left.split(" ")[4]
+        if kind == "cgroup" and "memory" in opts.strip().split(","):
+            return point, next(path for _, names, path in ours if "memory" in names.split(",")), "memory.limit_in_bytes"
+        if kind == "cgroup2" and os.path.exists(f"{point}/cgroup.controllers"):
+            with open(f"{point}/cgroup.subtree_control") as f:
+                if "memory" in f.read().split():
+                    return point, next(path for _, names, path in ours if not names), "memory.max"
+    return None
+
+
+def put(path, text):
+    with open(path, "w") as f:
+        f.write(str(text))
+
+
+def check_ceiling():
+    """A group above ours allows less than mem_limit: then that holds, less a sixteenth; and what it is changed to."""
+    tree = memory_tree()
+    if not tree:
+        print("ceiling: no memory controller for groups of ours here")
+        return
+    point, home, file = tree
+    group = f"{point}/rs-ceiling-{os.getpid()}"
+    os.mkdir(group)
+    try:
+        put(f"{group}/{file}", 320 << 20)
+        put(f"{group}/cgroup.procs", os.getpid())
+        try:
+            with t.Daemon('mem_limit = "1GiB"\nlimit_action = "report"\n') as d:
+                limit = "SELECT limit_value FROM governor WHERE resource = 'mem'"
+                t.equal(d.one(limit), 300 << 20, "the least of both")
+                t.contains(d.log(), f"{group} allows 320MiB of memory", "said so")
+                put(f"{group}/{file}", 160 << 20)
+                d.wait_sql(f"SELECT 1 FROM governor WHERE resource = 'mem' AND limit_value = {150 << 20}", 20)
+                d.cli("limits", "set", "mem_limit=64MiB")
+                t.equal(d.one(limit), 64 << 20, "ours is less")
+                d.cli("limits", "set", "mem_limit=")
+                t.equal(d.one(limit), 150 << 20, "theirs holds without ours, too")
+        finally:
+            put(f"{point}{home.rstrip('/')}/cgroup.procs", os.getpid())
+    finally:
+        os.rmdir(group)
+
+
 def main():
     t.need_root()
+    check_ceiling()
     check_report()
     check_mem()
     check_cpu()
