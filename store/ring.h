@@ -63,6 +63,7 @@ struct ring {
 	uint64_t damaged;   /* number of the live segment that the sealer found damaged; 0: none */
 	uint64_t done;      /* batches committed or given up */
 	uint64_t lost_upto; /* done right behind the last batch given up */
+	uint64_t lost_told; /* and as far as a flush has told of it */
 	struct store_stats stats;
 
 	/* The store thread's. */

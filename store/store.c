@@ -309,7 +309,7 @@ static bool all_done(const struct store *s, const uint64_t *target)
 
 int store_flush(struct store *s, uint64_t timeout_ns)
 {
-	uint64_t target[RING_X_MAX], before[RING_X_MAX], end = clock_mono_ns() + timeout_ns;
+	uint64_t target[RING_X_MAX], told[RING_X_MAX], end = clock_mono_ns() + timeout_ns;
 	struct timespec until = {.tv_sec = (time_t)(end / NSEC_PER_SEC),
 				 .tv_nsec = (long)(end % NSEC_PER_SEC)};
 	int r = 0;
@@ -321,7 +321,7 @@ int store_flush(struct store *s, uint64_t timeout_ns)
 	}
 	pthread_mutex_lock(&s->lock);
 	for (unsigned int i = 0; i < RING_X_MAX; i++)
-		before[i] = s->rings[i].done;
+		told[i] = s->rings[i].lost_told;
 	s->flushers++;
 	s->work = true;
 	pthread_cond_signal(&s->wake);
@@ -330,9 +330,12 @@ int store_flush(struct store *s, uint64_t timeout_ns)
 	s->flushers--;
 	if (all_done(s, target))
 		r = 0;
+	/* A batch may have been given up before this began: who asks next is told. */
 	for (unsigned int i = 0; r == 0 && i < RING_X_MAX; i++)
-		if (s->rings[i].lost_upto > before[i])
+		if (s->rings[i].lost_upto > told[i])
 			r = -EIO;
+	for (unsigned int i = 0; r != -ETIMEDOUT && i < RING_X_MAX; i++)
+		s->rings[i].lost_told = s->rings[i].lost_upto;
 	pthread_mutex_unlock(&s->lock);
 	return r;
 }

@@ -46,8 +46,8 @@ int store_start(struct store *s, struct err *err);
  */
 int store_push(struct store *s, struct batch *batch);
 /*
- * Waits until all that was pushed before is committed, or timeout_ns: -ETIMEDOUT. -EIO: some of it
- * was given up (and counted). 0 means that it survives the end of this process, however it ends.
+ * Waits until all that was pushed before is committed, or timeout_ns: -ETIMEDOUT. -EIO: some of what
+ * was pushed since the last flush was given up (and counted). 0 means that it survives the end of this process, however it ends.
  * Any thread but the store's.
  */
 int store_flush(struct store *s, uint64_t timeout_ns);
