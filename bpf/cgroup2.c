@@ -2,6 +2,7 @@
 /* Finds the root of the cgroup2 hierarchy in mountinfo; attaches programs there. */
 #include "bpf/cgroup2.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/macro.h"
+#include "bpf/lib/process.h"
 
 /* mountinfo writes space, tab, newline and backslash as \ooo. */
 static void unescape(char *path)
@@ -27,13 +29,29 @@ static void unescape(char *path)
 	*out = '\0';
 }
 
-/* The mount point of a line of mountinfo(5) if it is a cgroup2 mount of the hierarchy's root,
- * within the line; else NULL. */
-static char *cgroup2_mount(char *line)
+/* "cgroup cgroup rw,cpu,cpuacct": a mount of that type, and with that option if there is one? */
+static bool is_hierarchy(char *kind, const char *type, const char *option)
+{
+	char *save, *word = strtok_r(kind, " \n", &save);
+
+	if (!word || strcmp(word, type) != 0)
+		return false;
+	if (!option)
+		return true;
+	(void)strtok_r(NULL, " \n", &save); /* what is mounted: anything */
+	while ((word = strtok_r(NULL, " ,\n", &save)))
+		if (strcmp(word, option) == 0)
+			return true;
+	return false;
+}
+
+/* The mount point of a line of mountinfo(5) if it is a mount of such a hierarchy's root, within the
+ * line; else NULL. */
+static char *hierarchy_mount(char *line, const char *type, const char *option)
 {
 	char *sep = strstr(line, " - "), *save, *field = NULL, *root = NULL;
 
-	if (!sep || strncmp(sep + 3, "cgroup2 ", 8) != 0)
+	if (!sep || !is_hierarchy(sep + 3, type, option))
 		return NULL;
 	*sep = '\0';
 	for (int i = 0; i < 5; i++) { /* id, parent, device, root, mount point */
@@ -49,7 +67,7 @@ static char *cgroup2_mount(char *line)
 	return field;
 }
 
-int cgroup2_open_root(char *why, size_t cap)
+static int open_root(const char *type, const char *option, char *why, size_t cap)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	char *line = NULL, *dir = NULL;
@@ -64,13 +82,13 @@ int cgroup2_open_root(char *why, size_t cap)
 		return fd;
 	}
 	while (!dir && getline(&line, &size, f) > 0)
-		dir = cgroup2_mount(line);
+		dir = hierarchy_mount(line, type, option);
 	if (dir)
 		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir && fd < 0)
 		fd = -errno;
 	if (!dir)
-		snprintf(why, cap, "no cgroup2 hierarchy is mounted");
+		snprintf(why, cap, "no %s hierarchy is mounted", type);
 	else if (fd < 0)
 		snprintf(why, cap, "cannot open %.100s: %s", dir, strerror(-fd));
 	else if (fstat(fd, &st) == 0 && st.st_ino != 1) /* the root of a kernfs is node 1 */
@@ -82,6 +100,22 @@ int cgroup2_open_root(char *why, size_t cap)
 	free(line);
 	fclose(f);
 	return fd;
+}
+
+int cgroup2_open_root(char *why, size_t cap)
+{
+	return open_root("cgroup2", NULL, why, cap);
+}
+
+const char *const cgroup1_controllers[] = {"", "memory", "pids", "cpu", NULL};
+
+static_assert(ARRAY_SIZE(cgroup1_controllers) == PROCESS_CONTROLLER_X_MAX + 1, "a name for each");
+
+int cgroup1_open_root(const char *controller)
+{
+	char why[200];
+
+	return open_root("cgroup", controller, why, sizeof(why));
 }
 
 int cgroup2_attach(int root, const struct cgroup2_hook *hooks, size_t n, struct err *err)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The root of the cgroup2 hierarchy, where programs see all sockets of the host, and attaching
- * there. Any thread. */
+/* The roots of hierarchies of cgroups; attaching to that of cgroup2, where programs see all sockets
+ * of the host. Any thread. */
 #pragma once
 
 #include <bpf/libbpf.h>
@@ -13,6 +13,11 @@
  * when the mount that we see isn't the host's root: then only what runs below it is seen.
  */
 int cgroup2_open_root(char *why, size_t cap);
+
+/* Of hierarchies of version 1, by enum process_controller; "" for the unified one. */
+extern const char *const cgroup1_controllers[];
+/* The root of the hierarchy of version 1 that this controller is in; -ENOENT: none is mounted. */
+int cgroup1_open_root(const char *controller);
 
 struct cgroup2_hook {
 	struct bpf_program *prog;

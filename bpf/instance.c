@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bpf/plugin.h"
+#include "bpf/process.h"
 
 /* Rows a batch: one transaction of the store, one hand-over per sink. */
 #define BATCH_ROWS 512
@@ -87,6 +88,7 @@ void instance_out_free(struct instance *in)
 	}
 	free(in->out);
 	in->out = NULL;
+	process_filter_free(in);
 }
 
 void instance_seed_ts(struct instance *in, unsigned int table, uint64_t last_ts)

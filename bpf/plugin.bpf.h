@@ -55,6 +55,18 @@ static __always_inline bool sampled_out(void)
 	return true;
 }
 
+/* The same by what events have in common (a process, a connection): all of them or none. */
+static __always_inline bool sampled_out_of(__u64 key)
+{
+	__u32 shift = sample_shift & 31;
+
+	/* The upper half of the product with 2^64 / golden ratio: neighbours are far apart. */
+	if (!shift || !((key * 0x9e3779b97f4a7c15ull) >> 32 & ((1u << shift) - 1)))
+		return false;
+	plugin_count(PLUGIN_STAT_SAMPLED);
+	return true;
+}
+
 /* How many events one that is kept stands for. */
 static __always_inline __u32 sample_rate(void)
 {

@@ -73,11 +73,21 @@ enum domain_origin {
 /* For REPR_ENUM fields: "", "dns", "sni", "host". */
 extern const char *const domain_origin_names[];
 
+/* Where a process is, for its container. */
+struct cgroup_ids {
+	uint64_t cgroup_id;	     /* in the unified hierarchy */
+	uint64_t cgroup1_id;	     /* 0: unknown; else in that of cgroup1_controller */
+	uint32_t cgroup1_controller; /* enum process_controller of bpf/lib/process.h */
+	uint32_t pid;		     /* 0: unknown; asked where nothing else tells, while it lives */
+};
+
 /* Lookups that the daemon does for plugins; loop thread only. Results are valid until the next call
  * of the same function. */
 struct enrich_ops {
 	/* 12 or 64 hex digits of the container in the cgroup's path, or "". */
 	const char *(*container_id)(void *ctx, uint64_t cgroup_id);
+	/* The same on hosts whose containers have their cgroups in hierarchies of version 1. */
+	const char *(*container_by)(void *ctx, const struct cgroup_ids *ids);
 	/* comm of the thread-group leader, or "". */
 	const char *(*process_name)(void *ctx, uint32_t pid);
 	/* Name from the passwd of the process's own root; "" if unknown there. */
@@ -129,6 +139,7 @@ struct instance {
 					   of the plugin was full */
 		uint64_t kernel[PLUGIN_STAT_X_MAX];
 	} count;
+	struct process_containers *containers; /* of the filters of bpf/process.c */
 	uint64_t self_cgroup_id;
 	uint32_t self_tgid;
 };

@@ -15,8 +15,16 @@
 #include "base/clock.h"
 #include "base/macro.h"
 #include "bpf/cgroup2.h"
+#include "bpf/containers.h"
 
 static_assert(sizeof(struct process_filter_config) == sizeof(uint64_t), "it changes at once");
+
+const char *process_container(struct instance *in, const struct process_context *c)
+{
+	const struct cgroup_ids ids = {c->cgroup_id, c->cgroup1_id, c->cgroup1_controller, 0};
+
+	return in->enrich->container_by(in->enrich_ctx, &ids);
+}
 
 const char *process_columns(struct instance *in, void *row, const struct process_context *c)
 {
@@ -36,7 +44,7 @@ const char *process_columns(struct instance *in, void *row, const struct process
 	r->cgroup_id = c->cgroup_id;
 	/* The kernel doesn't clear what a longer name left behind. */
 	memcpy(r->comm, c->comm, strnlen(c->comm, sizeof(c->comm) - 1));
-	return in->enrich->container_id(in->enrich_ctx, c->cgroup_id);
+	return process_container(in, c);
 }
 
 void process_fill(struct instance *in, unsigned int table, void *row,
@@ -61,6 +69,8 @@ static const struct filter_list {
 	{"exclude_uids", PROCESS_FILTER_UID, PROCESS_FILTER_EXCLUDE},
 	{"cgroups", PROCESS_FILTER_CGROUP, PROCESS_FILTER_INCLUDE},
 	{"exclude_cgroups", PROCESS_FILTER_CGROUP, PROCESS_FILTER_EXCLUDE},
+	{"containers", PROCESS_FILTER_CONTAINER, PROCESS_FILTER_INCLUDE},
+	{"exclude_containers", PROCESS_FILTER_CONTAINER, PROCESS_FILTER_EXCLUDE},
 };
 
 bool process_filter_has(const char *key)
@@ -167,6 +177,12 @@ static int add_list(struct instance *in, int map, const struct filter_list *l,
 	for (size_t i = 0; (text = opt_item(in->opts, l->key, i)); i++) {
 		struct process_filter_key key;
 
+		if (l->verdict == PROCESS_FILTER_INCLUDE)
+			config->include |= 1u << l->kind;
+		else
+			config->exclude |= 1u << l->kind;
+		if (l->kind == PROCESS_FILTER_CONTAINER)
+			continue; /* their cgroups are: add_containers() */
 		memset(&key, 0, sizeof(key));
 		key.kind = l->kind;
 		key.generation = config->generation;
@@ -179,12 +195,114 @@ static int add_list(struct instance *in, int map, const struct filter_list *l,
 		r = add_item(map, l, &key, err);
 		if (r < 0)
 			return r;
-		if (l->verdict == PROCESS_FILTER_INCLUDE)
-			config->include |= 1u << l->kind;
-		else
-			config->exclude |= 1u << l->kind;
 	}
 	return 0;
+}
+
+/* What lists of containers need while the plugin runs. */
+struct process_containers {
+	struct instance *in;
+	struct containers *view;
+	int map;
+	uint32_t generation;
+};
+
+static void container_key(const struct process_containers *pc, const struct container *c,
+			  struct process_filter_key *key)
+{
+	memset(key, 0, sizeof(*key));
+	key->kind = PROCESS_FILTER_CONTAINER;
+	key->generation = pc->generation;
+	key->number = c->cgroup_id;
+	key->controller = c->controller;
+}
+
+static void container_added(void *arg, const struct container *c)
+{
+	struct process_containers *pc = arg;
+	struct process_filter_key key;
+	struct err err = {};
+	const char *text;
+
+	container_key(pc, c, &key);
+	for (size_t k = 0; k < ARRAY_SIZE(lists); k++) {
+		if (lists[k].kind != PROCESS_FILTER_CONTAINER)
+			continue;
+		for (size_t i = 0; (text = opt_item(pc->in->opts, lists[k].key, i)); i++)
+			if (container_is(c, text) && add_item(pc->map, &lists[k], &key, &err) < 0)
+				snprintf(pc->in->degraded, sizeof(pc->in->degraded),
+					 "a container is missing in a filter: %.160s", err.msg);
+	}
+}
+
+static void container_removed(void *arg, const struct container *c)
+{
+	struct process_containers *pc = arg;
+	struct process_filter_key key;
+
+	container_key(pc, c, &key);
+	(void)bpf_map_delete_elem(pc->map, &key); /* mostly of no interest, so not there */
+}
+
+static const struct containers_ops container_ops = {container_added, container_removed};
+
+static int containers_ready(struct instance *in)
+{
+	return containers_read(in->containers->view);
+}
+
+/* Once: the view stays for as long as the plugin runs. */
+static int watch_containers(struct instance *in, int map, struct err *err)
+{
+	struct process_containers *pc = calloc(1, sizeof(*pc));
+	int r;
+
+	if (!pc)
+		return err_set(err, -ENOMEM, "no memory to filter by container");
+	pc->in = in;
+	pc->map = map;
+	r = containers_new(&pc->view, &container_ops, pc, err);
+	if (r == 0 && in->watch_fd) {
+		r = in->watch_fd(in, containers_fd(pc->view), containers_ready);
+		if (r < 0)
+			err_set(err, r, "cannot watch cgroups: %s", strerror(-r));
+	}
+	if (r < 0) {
+		containers_free(pc->view);
+		free(pc);
+		return r;
+	}
+	if (containers_missed(pc->view))
+		snprintf(in->degraded, sizeof(in->degraded),
+			 "%llu cgroups aren't known to the filter by container: there are too many",
+			 (unsigned long long)containers_missed(pc->view));
+	in->containers = pc;
+	return 0;
+}
+
+/* The cgroups of containers that the lists mean and that are there now; others come live. */
+static int add_containers(struct instance *in, int map, const struct process_filter_config *config,
+			  struct err *err)
+{
+	int r = 0;
+
+	if (!((config->include | config->exclude) & 1 << PROCESS_FILTER_CONTAINER))
+		return 0;
+	if (!in->containers)
+		r = watch_containers(in, map, err);
+	if (r < 0)
+		return r;
+	in->containers->generation = config->generation;
+	containers_each(in->containers->view, container_added, in->containers);
+	return 0;
+}
+
+void process_filter_free(struct instance *in)
+{
+	if (in->containers)
+		containers_free(in->containers->view);
+	free(in->containers);
+	in->containers = NULL;
 }
 
 int process_filter_apply(struct instance *in, struct err *err)
@@ -208,8 +326,15 @@ int process_filter_apply(struct instance *in, struct err *err)
 			return r;
 		}
 	}
+	r = add_containers(in, map, &config, err);
+	if (r < 0) {
+		forget(map, config.generation, false);
+		return r;
+	}
 	if (bpf_map_update_elem(config_map, &zero, &config, BPF_ANY) < 0) {
 		r = -errno;
+		if (in->containers)
+			in->containers->generation = config.generation - 1;
 		forget(map, config.generation, false);
 		return err_set(err, r, "cannot change its filters: %s", strerror(-r));
 	}

@@ -58,6 +58,9 @@ void process_fill(struct instance *in, unsigned int table, void *row,
  * call. */
 const char *process_columns(struct instance *in, void *row, const struct process_context *c);
 
+/* The container's id or "", valid until the next call. */
+const char *process_container(struct instance *in, const struct process_context *c);
+
 /* Entries for the option table of an event plugin; all live. */
 /* clang-format off */
 #define PROCESS_OPTIONS                                                                       \
@@ -77,12 +80,20 @@ const char *process_columns(struct instance *in, void *row, const struct process
 	 .help = "only events in these cgroups and below: ids, or paths from the root of the " \
 		 "unified hierarchy"},                                                        \
 	{.key = "exclude_cgroups", .type = OPT_LIST,                                          \
-	 .help = "no events in these cgroups and below"}
+	 .help = "no events in these cgroups and below"},                                     \
+	{.key = "containers", .type = OPT_LIST,                                               \
+	 .help = "only events in these containers, those to come too: names (Docker, Podman) " \
+		 "or what their ids begin with, four digits at least"},                        \
+	{.key = "exclude_containers", .type = OPT_LIST,                                       \
+	 .help = "no events in these containers"}
 /* clang-format on */
 
 /*
+ * A plugin with these has its one watched descriptor taken by them once it filters by container.
  * Hands the filters to the programs: from start, and from update when process_filter_has(key). All
  * of the new ones or, on failure, all of the old ones are in force.
  */
 int process_filter_apply(struct instance *in, struct err *err);
 bool process_filter_has(const char *key);
+/* Host, when the instance's descriptor isn't watched any more. */
+void process_filter_free(struct instance *in);

@@ -12,6 +12,9 @@
 #include <sys/syscall.h>
 
 #include "base/clock.h"
+#include "bpf/cgroup2.h"
+#include "bpf/containers.h"
+#include "bpf/lib/process.h"
 #include "daemon/names.h"
 
 #define LOG_MODULE "enrich"
@@ -34,7 +37,8 @@
 
 struct cgroup_entry {
 	uint64_t id, until;
-	char container[65];
+	uint32_t controller; /* whose hierarchy the id is of; PROCESS_CONTROLLER_X_MAX: a pid */
+	char container[CONTAINER_ID_SIZE];
 };
 
 struct process_entry {
@@ -50,7 +54,8 @@ struct user_entry {
 };
 
 struct enrich {
-	int cgroup_root; /* of cgroup2, or -1 */
+	int cgroup_roots[PROCESS_CONTROLLER_X_MAX]; /* cgroup2 and those of version 1; -1: none */
+	uint64_t self_root;
 	struct names *names;
 	struct cgroup_entry cgroups[CGROUP_SETS][WAYS];
 	struct process_entry processes[PROCESS_SETS][WAYS];
@@ -68,6 +73,28 @@ static uint64_t mix(uint64_t x)
 	return x ^ x >> 31;
 }
 
+/*
+ * Which root a process sees: its mount namespace and the path of its root in it. Neither readlink
+ * asks the file system, so a process can't hang us with one of its own (FUSE).
+ */
+static uint64_t root_of(uint32_t pid)
+{
+	uint64_t hash = 0;
+	char path[64], text[512];
+
+	for (int i = 0; i < 2; i++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), i ? "/proc/%u/root" : "/proc/%u/ns/mnt", pid);
+		n = readlink(path, text, sizeof(text));
+		if (n < 0)
+			return 0;
+		for (ssize_t k = 0; k < n; k++)
+			hash = mix(hash ^ (unsigned char)text[k]);
+	}
+	return hash;
+}
+
 int enrich_new(struct enrich **ret)
 {
 	static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
@@ -80,13 +107,15 @@ int enrich_new(struct enrich **ret)
 		free(e);
 		return -ENOMEM;
 	}
-	e->cgroup_root = -1;
-	for (size_t i = 0; i < ARRAY_SIZE(roots) && e->cgroup_root < 0; i++) {
+	for (size_t i = 0; i < PROCESS_CONTROLLER_X_MAX; i++)
+		e->cgroup_roots[i] = i ? cgroup1_open_root(cgroup1_controllers[i]) : -1;
+	for (size_t i = 0; i < ARRAY_SIZE(roots) && e->cgroup_roots[0] < 0; i++) {
 		/* Only cgroup2 has this file in its root. */
 		snprintf(path, sizeof(path), "%s/cgroup.controllers", roots[i]);
 		if (access(path, F_OK) == 0)
-			e->cgroup_root = open(roots[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			e->cgroup_roots[0] = open(roots[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	}
+	e->self_root = root_of((uint32_t)getpid());
 	*ret = e;
 	return 0;
 }
@@ -95,14 +124,15 @@ void enrich_free(struct enrich *e)
 {
 	if (!e)
 		return;
-	closep(&e->cgroup_root);
+	for (size_t i = 0; i < PROCESS_CONTROLLER_X_MAX; i++)
+		closep(&e->cgroup_roots[i]);
 	names_free(e->names);
 	free(e);
 }
 
 /* The path of a cgroup by its id: kernfs file handles are the id itself (FILEID_KERNFS). Needs
  * CAP_DAC_READ_SEARCH. */
-static int cgroup_path(const struct enrich *e, uint64_t id, char *dst, size_t cap)
+static int cgroup_path(int root, uint64_t id, char *dst, size_t cap)
 {
 	struct {
 		struct file_handle handle;
@@ -112,9 +142,9 @@ static int cgroup_path(const struct enrich *e, uint64_t id, char *dst, size_t ca
 	char link[64];
 	ssize_t n;
 
-	if (e->cgroup_root < 0)
+	if (root < 0)
 		return -ENOENT;
-	fd = open_by_handle_at(e->cgroup_root, &h.handle, O_PATH | O_CLOEXEC);
+	fd = open_by_handle_at(root, &h.handle, O_PATH | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
@@ -125,27 +155,91 @@ static int cgroup_path(const struct enrich *e, uint64_t id, char *dst, size_t ca
 	return 0;
 }
 
-static const char *container_id(void *ctx, uint64_t cgroup_id)
+/* The entry of that cgroup; *known: it is filled. Else it is made for it, with an empty id. */
+static struct cgroup_entry *cgroup_entry(struct enrich *e, uint32_t controller, uint64_t id,
+					 uint64_t ttl_ns, bool *known)
 {
-	struct enrich *e = ctx;
-	struct cgroup_entry *set = e->cgroups[mix(cgroup_id) % CGROUP_SETS], *victim = set;
+	struct cgroup_entry *set = e->cgroups[mix(id ^ (uint64_t)controller << 56) % CGROUP_SETS];
+	struct cgroup_entry *victim = set;
 	uint64_t now = clock_mono_ns();
-	char path[PATH_MAX];
 
-	if (!cgroup_id)
-		return "";
 	for (size_t i = 0; i < WAYS; i++) {
-		if (set[i].id == cgroup_id && set[i].until > now)
-			return set[i].container;
+		*known = set[i].id == id && set[i].controller == controller && set[i].until > now;
+		if (*known)
+			return &set[i];
 		if (set[i].until < victim->until)
 			victim = &set[i];
 	}
-	victim->id = cgroup_id;
-	victim->until = now + CGROUP_TTL_NS;
+	victim->id = id;
+	victim->controller = controller;
+	victim->until = now + ttl_ns;
 	victim->container[0] = '\0';
-	if (cgroup_path(e, cgroup_id, path, sizeof(path)) == 0)
-		enrich_container_of_path(path, victim->container);
-	return victim->container;
+	return victim;
+}
+
+static const char *container_of_cgroup(struct enrich *e, uint32_t controller, uint64_t id)
+{
+	struct cgroup_entry *entry;
+	char path[PATH_MAX];
+	bool known;
+
+	if (!id || controller >= PROCESS_CONTROLLER_X_MAX)
+		return "";
+	entry = cgroup_entry(e, controller, id, CGROUP_TTL_NS, &known);
+	if (!known && cgroup_path(e->cgroup_roots[controller], id, path, sizeof(path)) == 0)
+		container_of_path(path, entry->container);
+	return entry->container;
+}
+
+static const char *container_id(void *ctx, uint64_t cgroup_id)
+{
+	return container_of_cgroup(ctx, PROCESS_CGROUP2, cgroup_id);
+}
+
+/* A line a hierarchy: "4:memory:/docker/<id>". All at once: one cgroup's path alone may be cut. */
+static void read_cgroups(uint32_t pid, char dst[static CONTAINER_ID_SIZE])
+{
+	_cleanup_close_ int fd = -1;
+	char path[64], text[8192];
+	size_t len = 0;
+
+	snprintf(path, sizeof(path), "/proc/%u/cgroup", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && len < sizeof(text) - 1) {
+		ssize_t n = read(fd, text + len, sizeof(text) - 1 - len);
+
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+	}
+	text[len] = '\0';
+	container_of_path(text, dst);
+}
+
+static bool has_version1(const struct enrich *e)
+{
+	for (size_t i = PROCESS_CGROUP2 + 1; i < PROCESS_CONTROLLER_X_MAX; i++)
+		if (e->cgroup_roots[i] >= 0)
+			return true;
+	return false;
+}
+
+static const char *container_by(void *ctx, const struct cgroup_ids *ids)
+{
+	const char *id = container_of_cgroup(ctx, PROCESS_CGROUP2, ids->cgroup_id);
+	struct cgroup_entry *entry;
+	bool known;
+
+	if (*id || !has_version1(ctx))
+		return id;
+	if (ids->cgroup1_id)
+		return container_of_cgroup(ctx, ids->cgroup1_controller, ids->cgroup1_id);
+	if (!ids->pid)
+		return "";
+	entry = cgroup_entry(ctx, PROCESS_CONTROLLER_X_MAX, ids->pid, PROCESS_TTL_NS, &known);
+	if (!known)
+		read_cgroups(ids->pid, entry->container);
+	return entry->container;
 }
 
 static void read_comm(uint32_t pid, char dst[static 17])
@@ -180,28 +274,6 @@ static const char *process_name(void *ctx, uint32_t pid)
 	victim->until = now + PROCESS_TTL_NS;
 	read_comm(pid, victim->name);
 	return victim->name;
-}
-
-/*
- * Which root a process sees: its mount namespace and the path of its root in it. Neither readlink
- * asks the file system, so a process can't hang us with one of its own (FUSE).
- */
-static uint64_t root_of(uint32_t pid)
-{
-	uint64_t hash = 0;
-	char path[64], text[512];
-
-	for (int i = 0; i < 2; i++) {
-		ssize_t n;
-
-		snprintf(path, sizeof(path), i ? "/proc/%u/root" : "/proc/%u/ns/mnt", pid);
-		n = readlink(path, text, sizeof(text));
-		if (n < 0)
-			return 0;
-		for (ssize_t k = 0; k < n; k++)
-			hash = mix(hash ^ (unsigned char)text[k]);
-	}
-	return hash;
 }
 
 /* The mount that a descriptor is in; ids are unique among all namespaces. */
@@ -307,7 +379,9 @@ static void read_user(struct enrich *e, uint32_t pid, uint32_t uid, char dst[sta
 static const char *user_name(void *ctx, uint32_t pid, uint32_t uid)
 {
 	struct enrich *e = ctx;
-	uint64_t root = root_of(pid), now = clock_mono_ns();
+	/* Our own never changes, and stands for most processes. */
+	uint64_t root = pid == (uint32_t)getpid() ? e->self_root : root_of(pid);
+	uint64_t now = clock_mono_ns();
 	struct user_entry *set = e->users[mix(root ^ uid) % USER_SETS], *victim = set;
 
 	if (!root)
@@ -345,6 +419,7 @@ struct names *enrich_names(struct enrich *e)
 
 const struct enrich_ops enrich_ops = {
 	.container_id = container_id,
+	.container_by = container_by,
 	.process_name = process_name,
 	.user_name = user_name,
 	.domain_learn = domain_learn,

@@ -17,10 +17,7 @@ struct names;
 struct names *enrich_names(struct enrich *e);
 
 /*
- * enrich_text.c: pure functions over untrusted bytes.
- * The container's id in a cgroup path: 64 hex digits anywhere, or 12 behind a runtime's name; ""
- * otherwise.
+ * enrich_text.c: a pure function over untrusted bytes.
+ * The name of uid in the text of a passwd file; "" if it isn't there or isn't a plausible name.
  */
-void enrich_container_of_path(const char *path, char dst[static 65]);
-/* The name of uid in the text of a passwd file; "" if it isn't there or isn't a plausible name. */
 void enrich_user_of_passwd(const char *text, size_t len, uint32_t uid, char dst[static 33]);

@@ -1,53 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Container ids in cgroup paths and user names in passwd files: pure parsers of hostile text. */
+/* User names in passwd files: a pure parser of hostile text. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/enrich.h"
-
-#define FULL_ID	 64
-#define SHORT_ID 12
-
-static size_t hex_run(const char *s)
-{
-	size_t n = 0;
-
-	while (isxdigit((unsigned char)s[n]) && !isupper((unsigned char)s[n]))
-		n++;
-	return n;
-}
-
-/* "docker-<id>.scope", "/docker/<id>", "libpod-<id>": a short run of hex digits alone could be
- * anything. */
-static bool behind_runtime(const char *path, const char *at)
-{
-	static const char *const runtimes[] = {"docker", "libpod", "crio", "cri-containerd", "lxc"};
-
-	for (size_t i = 0; i < sizeof(runtimes) / sizeof(runtimes[0]); i++) {
-		size_t n = strlen(runtimes[i]);
-
-		if ((size_t)(at - path) > n && strchr("-/", at[-1]) &&
-		    memcmp(at - 1 - n, runtimes[i], n) == 0)
-			return true;
-	}
-	return false;
-}
-
-void enrich_container_of_path(const char *path, char dst[static 65])
-{
-	dst[0] = '\0';
-	for (const char *p = path; *p;) {
-		size_t n = hex_run(p);
-
-		/* The last one wins: a container in a container is named by the inner one. */
-		if (n == FULL_ID || (n == SHORT_ID && behind_runtime(path, p))) {
-			memcpy(dst, p, n);
-			dst[n] = '\0';
-		}
-		p += n ? n : 1;
-	}
-}
 
 /* Letters, digits and the few others that useradd takes; anything else in that place is not a name.
  */

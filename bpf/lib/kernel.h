@@ -60,6 +60,14 @@ enum k_tcp_state {
 /* include/linux/sched/signal.h: all threads end with group_exit_code. */
 #define K_SIGNAL_GROUP_EXIT 4
 
+/* include/linux/cgroup_subsys.h: their values depend on the kernel's configuration; ask
+ * bpf_core_enum_value(). */
+enum cgroup_subsys_id {
+	memory_cgrp_id,
+	pids_cgrp_id,
+	cpu_cgrp_id,
+};
+
 /* include/net/sock.h: the bit in sk_flags that says that a FIN was received, and the lock set by
  * bind() with a port. */
 #define K_SOCK_DONE	     1
@@ -121,16 +129,23 @@ struct kernfs_node {
 	u64 id;
 };
 
+struct cgroup;
+
 struct cgroup_subsys_state {
+	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
 };
+
+struct cgroup_root;
 
 struct cgroup {
 	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 };
 
 struct css_set {
+	struct cgroup_subsys_state *subsys[16]; /* by enum cgroup_subsys_id */
 	struct cgroup *dfl_cgrp;
 };
 

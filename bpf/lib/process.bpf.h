@@ -51,10 +51,45 @@ static __always_inline __u32 task_pidns(struct task_struct *t)
 	return BPF_CORE_READ(ns, ns.inum);
 }
 
+static __always_inline struct cgroup *cgroup_of_controller(struct css_set *set, __u64 controller)
+{
+	struct cgroup_subsys_state *css = NULL;
+
+	bpf_core_read(&css, sizeof(css),
+		      (void *)set + bpf_core_field_offset(struct css_set, subsys) +
+			      controller * sizeof(css));
+	return BPF_CORE_READ(css, cgroup);
+}
+
+/* The task's cgroup of the first controller that is in a hierarchy of version 1, or NULL. */
+static __always_inline struct cgroup *task_cgroup1(struct task_struct *t, __u32 *controller)
+{
+	struct css_set *set = BPF_CORE_READ(t, cgroups);
+	struct cgroup_root *unified = BPF_CORE_READ(set, dfl_cgrp, root);
+	struct cgroup *cg = NULL;
+
+	*controller = PROCESS_CGROUP2;
+#define TRY(id, name)                                                                           \
+	if (!*controller && bpf_core_enum_value_exists(enum cgroup_subsys_id, id)) {            \
+		cg = cgroup_of_controller(set, bpf_core_enum_value(enum cgroup_subsys_id, id)); \
+		if (BPF_CORE_READ(cg, root) != unified)                                         \
+			*controller = name;                                                     \
+	}
+	TRY(memory_cgrp_id, PROCESS_MEMORY)
+	TRY(pids_cgrp_id, PROCESS_PIDS)
+	TRY(cpu_cgrp_id, PROCESS_CPU)
+#undef TRY
+	return *controller ? cg : NULL;
+}
+
 static __always_inline void process_read(struct process_context *c, struct task_struct *t)
 {
+	struct cgroup *cgroup1;
+
 	c->boot_ns = bpf_ktime_get_boot_ns();
 	c->cgroup_id = task_cgroup_id(t);
+	cgroup1 = task_cgroup1(t, &c->cgroup1_controller);
+	c->cgroup1_id = cgroup1 ? BPF_CORE_READ(cgroup1, kn, id) : 0;
 	c->pid = BPF_CORE_READ(t, tgid);
 	c->tid = BPF_CORE_READ(t, pid);
 	c->ppid = BPF_CORE_READ(t, real_parent, tgid);
@@ -69,6 +104,7 @@ static __always_inline void process_read(struct process_context *c, struct task_
 	c->mntns_id = BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum);
 	c->pidns_id = task_pidns(t);
 	c->sample_rate = sample_rate();
+	c->pad = 0;
 	task_leader_comm(t, c->comm);
 }
 
@@ -90,10 +126,8 @@ static __always_inline __u8 filter_find_comm(struct process_filter_key *key, str
 }
 
 /* The verdicts on the cgroup and all above it. */
-static __always_inline __u8 filter_find_cgroup(struct process_filter_key *key,
-					       struct task_struct *t)
+static __always_inline __u8 filter_find_cgroup(struct process_filter_key *key, struct cgroup *cg)
 {
-	struct cgroup *cg = BPF_CORE_READ(t, cgroups, dfl_cgrp);
 	__u8 found = 0;
 
 	for (int i = 0; i < PROCESS_FILTER_DEPTH; i++) {
@@ -109,6 +143,18 @@ static __always_inline __u8 filter_find_cgroup(struct process_filter_key *key,
 	return found;
 }
 
+/* A container may have its cgroup in the unified hierarchy, in one of version 1, or in both. */
+static __always_inline __u8 filter_find_container(struct process_filter_key *key,
+						  struct task_struct *t)
+{
+	__u32 controller;
+	struct cgroup *cg = task_cgroup1(t, &controller);
+	__u8 found = filter_find_cgroup(key, BPF_CORE_READ(t, cgroups, dfl_cgrp));
+
+	key->controller = controller;
+	return cg ? found | filter_find_cgroup(key, cg) : found;
+}
+
 static __always_inline bool filter_passes(const struct process_filter_config *c, __u32 kind,
 					  struct task_struct *t)
 {
@@ -118,7 +164,9 @@ static __always_inline bool filter_passes(const struct process_filter_config *c,
 	if (!((c->include | c->exclude) & 1 << kind))
 		return true;
 	if (kind == PROCESS_FILTER_CGROUP) {
-		verdict = filter_find_cgroup(&key, t);
+		verdict = filter_find_cgroup(&key, BPF_CORE_READ(t, cgroups, dfl_cgrp));
+	} else if (kind == PROCESS_FILTER_CONTAINER) {
+		verdict = filter_find_container(&key, t);
 	} else if (kind == PROCESS_FILTER_COMM) {
 		verdict = filter_find_comm(&key, t);
 	} else {
@@ -145,7 +193,8 @@ static __always_inline bool process_wanted(struct task_struct *t)
 	if (filter_passes(&w.config, PROCESS_FILTER_PID, t) &&
 	    filter_passes(&w.config, PROCESS_FILTER_COMM, t) &&
 	    filter_passes(&w.config, PROCESS_FILTER_UID, t) &&
-	    filter_passes(&w.config, PROCESS_FILTER_CGROUP, t))
+	    filter_passes(&w.config, PROCESS_FILTER_CGROUP, t) &&
+	    filter_passes(&w.config, PROCESS_FILTER_CONTAINER, t))
 		return true;
 	plugin_count(PLUGIN_STAT_FILTERED);
 	return false;

@@ -6,15 +6,27 @@
 
 #define PROCESS_COMM_SIZE 16
 
+/* Controllers whose version 1 hierarchy tells containers apart where the unified one doesn't. */
+enum process_controller {
+	PROCESS_CGROUP2,
+	PROCESS_MEMORY,
+	PROCESS_PIDS,
+	PROCESS_CPU,
+	PROCESS_CONTROLLER_X_MAX,
+};
+
 struct process_context {
 	__u64 boot_ns;
 	__u64 cgroup_id;
+	__u64 cgroup1_id; /* in the hierarchy of cgroup1_controller; 0: that has none of version 1 */
 	__u32 pid, tid, ppid;
 	__u32 uid, gid;
 	__u32 loginuid, session_id; /* (__u32)-1: none */
 	__u32 mntns_id, pidns_id;   /* 0: gone already */
 	char comm[PROCESS_COMM_SIZE]; /* of the thread-group leader */
 	__u32 sample_rate; /* events that this one stands for: see sampled_out() */
+	__u32 cgroup1_controller; /* enum process_controller: the first in a hierarchy of version 1 */
+	__u32 pad;
 };
 
 enum process_filter_kind {
@@ -22,6 +34,7 @@ enum process_filter_kind {
 	PROCESS_FILTER_COMM,
 	PROCESS_FILTER_UID,
 	PROCESS_FILTER_CGROUP,
+	PROCESS_FILTER_CONTAINER,
 	PROCESS_FILTER_X_MAX,
 };
 
@@ -39,7 +52,10 @@ struct process_filter_key {
 	__u32 kind;
 	__u32 generation; /* of the lists: the new ones are complete before they count */
 	union {
-		__u64 number;
+		struct {
+			__u64 number;
+			__u64 controller; /* whose hierarchy the cgroup of a container is in */
+		};
 		char comm[PROCESS_COMM_SIZE];
 	};
 };

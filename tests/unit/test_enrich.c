@@ -8,12 +8,13 @@
 
 #include <cmocka.h>
 
+#include "bpf/containers.h"
 #include "daemon/enrich.h"
 
 #define ID64  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define ID64B "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
 
-static void container_of_path(void **state)
+static void container_in_path(void **state)
 {
 	static const struct {
 		const char *path, *id;
@@ -34,7 +35,7 @@ static void container_of_path(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		enrich_container_of_path(cases[i].path, id);
+		container_of_path(cases[i].path, id);
 		assert_string_equal(id, cases[i].id);
 	}
 }
@@ -89,7 +90,7 @@ static void passwd_cut_anywhere(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(container_of_path),
+		cmocka_unit_test(container_in_path),
 		cmocka_unit_test(user_of_passwd),
 		cmocka_unit_test(passwd_cut_anywhere),
 	};
