@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/macro.h"
 
@@ -21,7 +22,7 @@ struct sink {
 
 struct table_drops {
 	_Atomic(const struct table *) table;
-	_Atomic uint64_t rows;
+	_Atomic uint64_t rows[SINKS_MAX];
 };
 
 struct bus {
@@ -74,7 +75,7 @@ void bus_publish(struct bus *bus, struct batch *batch)
 
 		if (s->ops.push(s->ops.ctx, batch) < 0) {
 			atomic_fetch_add(&s->rows_dropped, batch->nrows);
-			atomic_fetch_add(&drops_of(bus, batch->table)->rows, batch->nrows);
+			atomic_fetch_add(&drops_of(bus, batch->table)->rows[i], batch->nrows);
 			continue;
 		}
 		atomic_fetch_add(&s->batches, 1);
@@ -98,15 +99,31 @@ unsigned int bus_stats(struct bus *bus, struct bus_sink_stats *ret, unsigned int
 	return bus->nsinks;
 }
 
-uint64_t bus_dropped(struct bus *bus, const struct table *table)
+static struct table_drops *find_drops(struct bus *bus, const struct table *table)
 {
 	for (unsigned int i = 0; i < TABLES_MAX; i++) {
 		const struct table *have = atomic_load(&bus->drops[i].table);
 
 		if (!have)
-			return 0;
+			return NULL;
 		if (have == table)
-			return atomic_load(&bus->drops[i].rows);
+			return &bus->drops[i];
 	}
-	return 0;
+	return NULL;
+}
+
+uint64_t bus_dropped_by(struct bus *bus, const char *sink, const struct table *table)
+{
+	struct table_drops *drops = find_drops(bus, table);
+	uint64_t rows = 0;
+
+	for (unsigned int i = 0; drops && i < bus->nsinks; i++)
+		if (!sink || strcmp(bus->sinks[i].ops.name, sink) == 0)
+			rows += atomic_load(&drops->rows[i]);
+	return rows;
+}
+
+uint64_t bus_dropped(struct bus *bus, const struct table *table)
+{
+	return bus_dropped_by(bus, NULL, table);
 }

@@ -30,3 +30,5 @@ void bus_publish(struct bus *bus, struct batch *batch);
 unsigned int bus_stats(struct bus *bus, struct bus_sink_stats *ret, unsigned int cap);
 /* Rows of a table that some sink refused, since start. */
 uint64_t bus_dropped(struct bus *bus, const struct table *table);
+/* The same for one sink. */
+uint64_t bus_dropped_by(struct bus *bus, const char *sink, const struct table *table);

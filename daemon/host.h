@@ -76,6 +76,18 @@ typedef void (*host_loss_fn)(void *arg, const char *table, const char *plugin, c
 /* Each second: reads kernel counters and costs, reports what was lost since the last call. */
 void host_account(struct host *h, host_loss_fn fn, void *arg);
 
+/* What a plugin saw and what became of it, since the daemon started, as of the last host_account(). */
+struct plugin_ledger {
+	/* In the kernel; their sum is what it saw. */
+	uint64_t submitted, ring_full, map_full, kernel_error, filtered, sampled;
+	/* Here: received = rows + the others, for a plugin whose rows are events. */
+	uint64_t received, decode_errors, left_out, no_memory, rows;
+};
+typedef void (*host_ledger_fn)(void *arg, unsigned int i, const struct plugin *plugin,
+			       const struct plugin_ledger *ledger);
+/* All plugins, i from 0. */
+void host_ledgers(struct host *h, host_ledger_fn fn, void *arg);
+
 /* What a running plugin cost since the last call, a second of it. */
 struct plugin_cost {
 	const char *plugin;

@@ -46,17 +46,24 @@ void slot_read_counters(struct slot *s)
 	const struct instance_counters *c = &s->in.count;
 
 	sum_plugin_stats(s);
-	const uint64_t now[HOST_LOSS_MAX] = {
+	const uint64_t now[HOST_COUNTS] = {
 		[HOST_LOSS_RING_FULL] = c->kernel[PLUGIN_STAT_RING_FULL],
 		[HOST_LOSS_MAP_FULL] = c->kernel[PLUGIN_STAT_MAP_FULL],
 		[HOST_LOSS_KERNEL_ERROR] = c->kernel[PLUGIN_STAT_ERROR],
 		[HOST_LOSS_DECODE] = c->decode_errors,
 		[HOST_LOSS_NO_MEMORY] = c->rows_lost,
 		[HOST_LOSS_SAMPLED] = c->kernel[PLUGIN_STAT_SAMPLED],
+		[HOST_SUBMITTED] = c->kernel[PLUGIN_STAT_SUBMITTED],
+		[HOST_FILTERED] = c->kernel[PLUGIN_STAT_FILTERED],
+		[HOST_RECEIVED] = c->events,
+		[HOST_LEFT_OUT] = c->filtered,
+		[HOST_ROWS] = c->rows,
 	};
 
-	for (unsigned int i = 0; i < HOST_LOSS_MAX; i++) {
-		s->untold[i] += now[i] - s->counted[i];
+	for (unsigned int i = 0; i < HOST_COUNTS; i++) {
+		if (i < HOST_LOSS_MAX)
+			s->untold[i] += now[i] - s->counted[i];
+		s->ledger[i] += now[i] - s->counted[i];
 		s->counted[i] = now[i];
 	}
 }
@@ -196,6 +203,29 @@ double host_kernel_mcores(const struct host *h)
 		if (h->slots[i].loaded)
 			sum += h->slots[i].kernel_mcores;
 	return sum;
+}
+
+void host_ledgers(struct host *h, host_ledger_fn fn, void *arg)
+{
+	for (unsigned int i = 0; i < h->nslots; i++) {
+		const struct slot *s = &h->slots[i];
+		const uint64_t *n = s->ledger;
+		const struct plugin_ledger l = {
+			.submitted = n[HOST_SUBMITTED],
+			.ring_full = n[HOST_LOSS_RING_FULL],
+			.map_full = n[HOST_LOSS_MAP_FULL],
+			.kernel_error = n[HOST_LOSS_KERNEL_ERROR],
+			.filtered = n[HOST_FILTERED],
+			.sampled = n[HOST_LOSS_SAMPLED],
+			.received = n[HOST_RECEIVED],
+			.decode_errors = n[HOST_LOSS_DECODE],
+			.left_out = n[HOST_LEFT_OUT],
+			.no_memory = n[HOST_LOSS_NO_MEMORY],
+			.rows = n[HOST_ROWS],
+		};
+
+		fn(arg, i, s->plugin, &l);
+	}
 }
 
 void host_cost(struct host *h, uint64_t *ret_run_ns, uint64_t *ret_map_bytes)

@@ -16,6 +16,13 @@ enum host_loss {
 	HOST_LOSS_NO_MEMORY,
 	HOST_LOSS_SAMPLED,
 	HOST_LOSS_MAX,
+	/* Not lost: the rest of the ledger. */
+	HOST_SUBMITTED = HOST_LOSS_MAX,
+	HOST_FILTERED,
+	HOST_RECEIVED,
+	HOST_LEFT_OUT,
+	HOST_ROWS,
+	HOST_COUNTS,
 };
 
 /* What a plugin's present run has cost so far. */
@@ -50,8 +57,9 @@ struct slot {
 
 	/* Since the daemon started, over all runs of the plugin. */
 	uint64_t retired_run_ns, retired_runs;
-	uint64_t counted[HOST_LOSS_MAX];  /* of the present run, up to here in untold */
-	uint64_t untold[HOST_LOSS_MAX];	  /* not yet in the table "loss" */
+	uint64_t counted[HOST_COUNTS];	 /* of the present run, up to here in untold and ledger */
+	uint64_t untold[HOST_LOSS_MAX];	 /* not yet in the table "loss" */
+	uint64_t ledger[HOST_COUNTS];	 /* of all runs */
 	struct meter_prog *progs; /* as many as the object has, in its order */
 	size_t nprogs;
 	uint64_t run_ns, runs, map_bytes; /* of the present run, as of the last second */

@@ -20,20 +20,24 @@
 #define LOG_MODULE "daemon"
 #include "base/log.h"
 
-/* Few rows a second; a batch that is full is published and followed by another. */
-#define BATCH_ROWS 64
 /* Seconds between two rows about the cost of a plugin: as fine as the flows that it explains. */
 #define COST_EVERY 10
 
 int selftables_new(struct selftables **ret, struct daemon *d)
 {
-	const struct table *const tables[] = {&loss_table, &governor_decisions_table,
+	const struct table *const tables[] = {&loss_table, &ledger_table,
+					      &governor_decisions_table,
 					      &daemon_events_table, &plugin_cost_history_table};
 	struct selftables *t = calloc(1, sizeof(*t));
 
 	if (!t)
 		return -ENOMEM;
 	t->d = d;
+	t->ledger = ledger_new(d);
+	if (!t->ledger) {
+		free(t);
+		return -ENOMEM;
+	}
 	for (size_t i = 0; i < SELF_HISTORY_MAX; i++)
 		t->out[i].table = tables[i];
 	*ret = t;
@@ -52,7 +56,7 @@ void selftables_free(struct selftables *t)
 		return;
 	for (size_t i = 0; i < SELF_HISTORY_MAX; i++)
 		batch_unref(t->out[i].batch);
-	free(t->drops);
+	ledger_free(t->ledger);
 	free(t);
 }
 
@@ -73,15 +77,15 @@ void selftables_flush(struct selftables *t)
 }
 
 /* The next row, and the batch that it is in; NULL when out of memory. */
-static void *add_row(struct selftables *t, enum self_history which, struct batch **ret)
+void *selftables_row(struct selftables *t, enum self_history which, struct batch **ret)
 {
 	struct self_out *o = &t->out[which];
 	void *row;
 
-	if (o->batch && o->batch->nrows == BATCH_ROWS)
+	if (o->batch && o->batch->nrows == SELF_BATCH_ROWS)
 		flush_one(t, o);
 	if (!o->batch)
-		o->batch = batch_new(o->table, BATCH_ROWS);
+		o->batch = batch_new(o->table, SELF_BATCH_ROWS);
 	row = o->batch ? batch_add(o->batch) : NULL;
 	if (!row) {
 		t->lost++; /* told with the next row that fits */
@@ -101,7 +105,7 @@ void selftables_event(struct selftables *t, const char *event, const char *subje
 		      const char *detail, const char *actor)
 {
 	struct batch *b;
-	struct daemon_events_row *row = add_row(t, SELF_EVENTS, &b);
+	struct daemon_events_row *row = selftables_row(t, SELF_EVENTS, &b);
 
 	if (!row)
 		return;
@@ -152,7 +156,7 @@ void selftables_decision(struct selftables *t, const struct governor_event *e, c
 			 const char *plugin)
 {
 	struct batch *b;
-	struct governor_decisions_row *row = add_row(t, SELF_DECISIONS, &b);
+	struct governor_decisions_row *row = selftables_row(t, SELF_DECISIONS, &b);
 
 	if (!row)
 		return;
@@ -173,7 +177,7 @@ static void on_cost(void *arg, const struct plugin_cost *c)
 {
 	struct selftables *t = arg;
 	struct batch *b;
-	struct plugin_cost_history_row *row = add_row(t, SELF_COST, &b);
+	struct plugin_cost_history_row *row = selftables_row(t, SELF_COST, &b);
 
 	if (!row)
 		return;
@@ -189,42 +193,6 @@ static void on_cost(void *arg, const struct plugin_cost *c)
 	row->ring_bytes = c->ring_bytes;
 	row->sampled = c->sampled;
 	row->shed_step = c->shed_step;
-}
-
-static void on_loss(void *arg, const char *table, const char *plugin, const char *stage,
-		    uint64_t lost)
-{
-	struct selftables *t = arg;
-	struct batch *b;
-	struct loss_row *row = add_row(t, SELF_LOSS, &b);
-
-	if (!row)
-		return;
-	row->ts = clock_real_ns();
-	row->table_name = text(b, table);
-	row->plugin = text(b, plugin);
-	row->stage = text(b, stage);
-	row->lost = lost;
-}
-
-/* What sinks refused, by table. A loss of loss rows would feed itself: it stays a number of the
- * table "sinks". */
-static void sink_losses(struct selftables *t)
-{
-	size_t n = 0;
-
-	while (t->d->tables[n])
-		n++;
-	if (!t->drops)
-		t->drops = calloc(n, sizeof(*t->drops));
-	for (size_t i = 0; t->drops && i < n; i++) {
-		uint64_t now = bus_dropped(t->d->bus, t->d->tables[i]);
-
-		if (now <= t->drops[i] || t->d->tables[i] == &loss_table)
-			continue;
-		on_loss(t, t->d->tables[i]->name, "", "sink", now - t->drops[i]);
-		t->drops[i] = now;
-	}
 }
 
 /* A limit on processor time is near when the programs alone take that part of it. */
@@ -248,16 +216,16 @@ void selftables_second(struct selftables *t)
 	uint64_t run_ns, map_bytes;
 
 	host_measure_always(t->d->host, measure_always(t->d));
-	host_account(t->d->host, on_loss, t);
+	host_account(t->d->host, ledger_lost, t);
 	host_cost(t->d->host, &run_ns, &map_bytes);
 	atomic_store(&t->d->bpf_run_ns, run_ns);
 	atomic_store(&t->d->bpf_map_bytes, map_bytes);
-	sink_losses(t);
+	ledger_second(t);
 	if (t->seconds++ % COST_EVERY == 0)
 		host_costs(t->d->host, on_cost, t);
 	names_second(enrich_names(t->d->enrich), clock_boot_ns());
 	if (t->lost) {
-		on_loss(t, daemon_events_table.name, "", "no_memory", t->lost);
+		ledger_lost(t, daemon_events_table.name, "", "no_memory", t->lost);
 		t->lost = 0;
 	}
 	selftables_flush(t);

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Shared by selftables.c and live.c alone. */
+/* Shared by selftables.c, ledger.c and live.c alone. */
 #pragma once
 
 #include "daemon/table_rows.h"
 #include "daemon/tables.h"
 
+/* Few rows a second; a batch that is full is published and followed by another. */
+#define SELF_BATCH_ROWS 64
+
 enum self_history {
 	SELF_LOSS,
+	SELF_LEDGER,
 	SELF_DECISIONS,
 	SELF_EVENTS,
 	SELF_COST,
@@ -20,7 +24,19 @@ struct selftables {
 		struct batch *batch;
 		uint64_t last_ts;
 	} out[SELF_HISTORY_MAX];
-	uint64_t *drops; /* by index of d->tables: what is told already */
+	struct ledger *ledger;
 	uint64_t seconds; /* since start */
 	uint64_t lost;	 /* rows of our own for which no memory was left */
 };
+
+/* The next row, and the batch that it is in; NULL when out of memory (counted). */
+void *selftables_row(struct selftables *t, enum self_history which, struct batch **ret);
+
+/* ledger.c: the tables "loss" and "ledger". Loop thread. */
+struct ledger *ledger_new(const struct daemon *d);
+void ledger_free(struct ledger *l);
+/* Something for "loss"; for host_account(). The texts are static. */
+void ledger_lost(void *selftables, const char *table, const char *plugin, const char *stage,
+		 uint64_t lost);
+/* Each second, after host_account(): what was lost, and what became of all that plugins saw. */
+void ledger_second(struct selftables *t);

@@ -63,6 +63,14 @@ struct loss_row {
 	uint64_t lost;
 };
 
+struct ledger_row {
+	uint64_t ts;
+	struct str plugin;
+	uint64_t seen, submitted, ring_full, map_full, kernel_error, filtered, sampled, received,
+		decode_errors, left_out, no_memory, rows, stored, queue_full, disk, waiting;
+	uint32_t seconds;
+};
+
 struct governor_decisions_row {
 	uint64_t ts;
 	struct str from_state, to_state, act, plugin, resource, message;

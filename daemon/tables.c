@@ -142,13 +142,43 @@ static const struct field tags_fields[] = {
 static const struct field loss_fields[] = {
 	FIELD(loss_row, ts, U64, TIME, TAG, "ns", "end of the second in which it was lost"),
 	TAG(loss_row, table_name, STR, TEXT, "whose rows are missing", .dict = true),
-	TAG(loss_row, plugin, STR, TEXT, "plugin that lost it; NULL: a sink did", .null = NULL_ZERO,
+	TAG(loss_row, plugin, STR, TEXT, "whose events or rows they were", .null = NULL_ZERO,
 	    .dict = true),
 	TAG(loss_row, stage, STR, TEXT,
-	    "ring_full, map_full, kernel_error, decode, no_memory, sink; sampled: left out on "
-	    "purpose, to stay within a limit",
+	    "where: ring_full, map_full, kernel_error in the kernel; decode, no_memory in the "
+	    "daemon; queue_full, disk in the store; watchers: only watchers missed it; sampled: "
+	    "left out on purpose, by the governor or because the ring buffer was too small",
 	    .dict = true),
 	FIELD(loss_row, lost, U64, INT64, DELTA, "{row}", "events or rows lost"),
+};
+
+#define COUNT(m, u, h) FIELD(ledger_row, m, U64, INT64, DELTA, u, h)
+
+static const struct field ledger_fields[] = {
+	FIELD(ledger_row, ts, U64, TIME, TAG, "ns", "end of the time that it is about"),
+	TAG(ledger_row, plugin, STR, TEXT, "plugin", .dict = true),
+	FIELD(ledger_row, seconds, U32, INT64, GAUGE, "s", "how long that time is"),
+	COUNT(seen, "{event}",
+	      "events in the kernel: submitted + ring_full + map_full + kernel_error + filtered + "
+	      "sampled"),
+	COUNT(submitted, "{event}", "put into the ring buffer"),
+	COUNT(ring_full, "{event}", "lost: the ring buffer was full"),
+	COUNT(map_full, "{event}", "lost: a map was full"),
+	COUNT(kernel_error, "{event}", "lost: memory couldn't be read"),
+	COUNT(filtered, "{event}", "left out in the kernel as the options say"),
+	COUNT(sampled, "{event}", "left out in the kernel to cost less"),
+	COUNT(received, "{event}",
+	      "read from the ring buffer: submitted, but for what is in it; where rows are events "
+	      "they are rows + decode_errors + left_out + no_memory"),
+	COUNT(decode_errors, "{event}", "lost: made no sense"),
+	COUNT(left_out, "{event}", "left out in the daemon as the options say"),
+	COUNT(no_memory, "{row}", "lost: no memory for the row, or for a text of it"),
+	COUNT(rows, "{row}", "made: stored + queue_full + disk, but for what waits"),
+	COUNT(stored, "{row}", "committed to the ring"),
+	COUNT(queue_full, "{row}", "lost: the store's queue was full"),
+	COUNT(disk, "{row}", "lost: the disk wouldn't take them"),
+	FIELD(ledger_row, waiting, U64, INT64, GAUGE, "{row}",
+	      "made and neither stored nor lost, at the end"),
 };
 
 static const struct field governor_decisions_fields[] = {
@@ -230,6 +260,10 @@ const struct table tags_table = TABLE(
 	tags_row, LIVE, "tags", "what rows that leave this host say of it: [tags]", tags_fields);
 const struct table loss_table = TABLE(
 	loss_row, AUDIT, "loss", "events and rows that are missing in other tables", loss_fields);
+const struct table ledger_table = TABLE(ledger_row, METRIC, "ledger",
+					"what became of all events of each plugin: the equations "
+					"behind the table loss",
+					ledger_fields);
 const struct table governor_decisions_table =
 	TABLE(governor_decisions_row, AUDIT, "governor_decisions",
 	      "what the governor decided and why", governor_decisions_fields);
@@ -244,5 +278,5 @@ const struct table *const self_tables[] = {
 	&plugins_table,	     &plugin_cost_table,	&sinks_table,	      &governor_table,
 	&tags_table,
 	&capabilities_table, &segments_table,		&names_table,	      &names_stats_table,
-	&loss_table,	     &governor_decisions_table, &daemon_events_table, &plugin_cost_history_table, NULL,
+	&loss_table,	     &ledger_table, &governor_decisions_table, &daemon_events_table, &plugin_cost_history_table, NULL,
 };

@@ -19,6 +19,18 @@ void ring_add_pending(struct ring *r, struct batch *b)
 	r->pending_rows += b->nrows;
 }
 
+void ring_count_lost(struct ring *r, const struct batch *b)
+{
+	for (unsigned int t = 0; t < r->tables.n; t++) {
+		struct store_table *st = r->table_list[t];
+
+		if (st->table != b->table)
+			continue;
+		atomic_fetch_add(&st->lost, b->nrows);
+		atomic_fetch_add(&st->all_given_up, b->nrows);
+	}
+}
+
 static void ring_drop_pending(struct ring *r)
 {
 	for (unsigned int i = 0; i < r->npending; i++)
@@ -106,9 +118,7 @@ static void ring_give_up(struct ring *r, int rc, const char *why)
 	r->retry_ns = clock_mono_ns() + RETRY_NS;
 	r->failed_rows += r->pending_rows;
 	for (unsigned int i = 0; i < r->npending; i++)
-		for (unsigned int t = 0; t < r->tables.n; t++)
-			if (r->table_list[t]->table == r->pending[i]->table)
-				atomic_fetch_add(&r->table_list[t]->lost, r->pending[i]->nrows);
+		ring_count_lost(r, r->pending[i]);
 	pthread_mutex_lock(&r->store->lock);
 	ring_account(r, false, 0);
 	if (!r->failed_since_ns) {

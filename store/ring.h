@@ -136,6 +136,8 @@ void store_event(struct store *s, const char *event, const char *fmt, ...) _prin
 /* commit.c; the store thread, without the lock */
 int ring_start(struct ring *r, struct err *err);
 void ring_add_pending(struct ring *r, struct batch *b);
+/* Rows that were taken and will never be stored. */
+void ring_count_lost(struct ring *r, const struct batch *b);
 /* Commits what is pending, mending what can be mended; what can't be stored is counted as lost. */
 void ring_commit(struct ring *r);
 void ring_stop(struct ring *r);

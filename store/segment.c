@@ -334,6 +334,7 @@ static void write_done(struct segment *seg)
 		slot->rows += slot->new_rows;
 		slot->ts_max = src->last_ts;
 		seg->rows += slot->new_rows;
+		atomic_fetch_add(&slot->table->all_stored, slot->new_rows);
 		if (!seg->ts_min || slot->ts_min < seg->ts_min)
 			seg->ts_min = slot->ts_min;
 		if (slot->ts_max > seg->ts_max)

@@ -24,6 +24,8 @@ struct store_table {
 	struct rows_source src;   /* store thread */
 	_Atomic uint64_t last_ts; /* committed */
 	_Atomic uint64_t lost;    /* refused or given up, not yet written into a segment */
+	/* Rows, since the store was made. */
+	_Atomic uint64_t all_stored, all_refused, all_given_up;
 };
 
 struct segment_slot {

@@ -293,6 +293,7 @@ int store_push(struct store *s, struct batch *batch)
 	}
 	batch_unref(batch);
 	atomic_fetch_add(&t->lost, batch->nrows);
+	atomic_fetch_add(&t->all_refused, batch->nrows);
 	pthread_mutex_lock(&s->lock);
 	r->stats.rows_refused += batch->nrows;
 	pthread_mutex_unlock(&s->lock);
@@ -345,6 +346,18 @@ uint64_t store_last_ts(struct store *s, const struct table *table)
 	struct store_table *t = find_table(s, table);
 
 	return t ? atomic_load(&t->last_ts) : 0;
+}
+
+void store_table_stats(struct store *s, const struct table *table, struct store_table_stats *ret)
+{
+	struct store_table *t = find_table(s, table);
+
+	*ret = (struct store_table_stats){0};
+	if (!t)
+		return;
+	ret->stored = atomic_load(&t->all_stored);
+	ret->refused = atomic_load(&t->all_refused);
+	ret->given_up = atomic_load(&t->all_given_up);
 }
 
 int store_set_limits(struct store *s, enum ring_id ring, const struct ring_limits *limits)

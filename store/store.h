@@ -53,6 +53,14 @@ int store_push(struct store *s, struct batch *batch);
 int store_flush(struct store *s, uint64_t timeout_ns);
 /* The last committed ts of a table (0: none): where a restarted daemon goes on. Any thread. */
 uint64_t store_last_ts(struct store *s, const struct table *table);
+/* Rows of a table since the store was made; what was pushed and isn't among them waits. */
+struct store_table_stats {
+	uint64_t stored;
+	uint64_t refused;  /* the queue was full, or the store stops */
+	uint64_t given_up; /* taken, but the disk wouldn't have them */
+};
+/* Any thread. Zeroes for a table that wasn't added. */
+void store_table_stats(struct store *s, const struct table *table, struct store_table_stats *ret);
 int store_set_limits(struct store *s, enum ring_id ring, const struct ring_limits *limits);
 /* Drains for at most drain_ns, checkpoints, ends the thread. */
 void store_stop(struct store *s, uint64_t drain_ns);

@@ -118,9 +118,7 @@ static void drop_rest(struct ring *r)
 		r->done++;
 		r->lost_upto = r->done;
 		pthread_mutex_unlock(&r->store->lock);
-		for (unsigned int t = 0; t < r->tables.n; t++)
-			if (r->table_list[t]->table == b->table)
-				atomic_fetch_add(&r->table_list[t]->lost, b->nrows);
+		ring_count_lost(r, b);
 		batch_unref(b);
 	}
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Makes known numbers of events at a given rate, on command, in one process that stays. */
 /*
- * eventload KIND [PATH]: open, exec, connect, signal or malloc. Each line "COUNT [RATE]" on standard
- * input makes COUNT events, RATE a second (0 or none: as fast as it can), and is answered by
- * "COUNT ELAPSED_NS CPU_NS". It says "ready PID PORT" first; PORT is where connect goes.
+ * eventload KIND [PATH]: open, exec, connect, signal or malloc; PATH is what is opened or run. Each
+ * line "COUNT [RATE]" on standard input makes COUNT events, RATE a second (0 or none: as fast as it
+ * can), and is answered by "COUNT ELAPSED_NS CPU_NS". It says "ready PID PORT" first; PORT is where
+ * connect goes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,7 +28,7 @@
 
 extern char **environ;
 
-static const char *path = "/etc/passwd";
+static char *path;
 static int listener = -1;
 static struct sockaddr_in address = {.sin_family = AF_INET};
 
@@ -72,7 +73,7 @@ static void make_open(void)
 
 static void make_exec(void)
 {
-	static char *argv[] = {"/bin/true", "one", "two", NULL};
+	char *argv[] = {path, "one", "two", NULL};
 	pid_t pid;
 
 	errno = posix_spawn(&pid, argv[0], NULL, NULL, argv, environ);
@@ -114,9 +115,11 @@ static void make_malloc(void)
 static const struct kind {
 	const char *name;
 	void (*make)(void);
+	char *path;
 } kinds[] = {
-	{"open", make_open},	 {"exec", make_exec},	  {"connect", make_connect},
-	{"signal", make_signal}, {"malloc", make_malloc},
+	{"open", make_open, "/etc/passwd"}, {"exec", make_exec, "/bin/true"},
+	{"connect", make_connect, ""},	    {"signal", make_signal, ""},
+	{"malloc", make_malloc, ""},
 };
 
 static void make_listener(void)
@@ -167,8 +170,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: eventload open|exec|connect|signal|malloc [PATH]\n");
 		return 2;
 	}
-	if (argc > 2)
-		path = argv[2];
+	path = argc > 2 ? argv[2] : kind->path;
 	if (kind->make == make_connect)
 		make_listener();
 	signal(SIGUSR1, SIG_IGN);

@@ -76,6 +76,8 @@ static void fan_out(void **state)
 	assert_int_equal(stats[1].rows_dropped, 13);
 	assert_int_equal(bus_dropped(bus, &a), 11);
 	assert_int_equal(bus_dropped(bus, &b), 2);
+	assert_int_equal(bus_dropped_by(bus, stats[0].name, &a), 0);
+	assert_int_equal(bus_dropped_by(bus, stats[1].name, &a), 11);
 	batch_unref(keeps.kept);
 	bus_free(bus);
 }

@@ -206,6 +206,7 @@ static void test_refused(void **state)
 {
 	struct fixture *f = *state;
 	struct err err = {};
+	struct store_table_stats table_stats;
 	struct store_stats stats;
 	sqlite3 *db;
 
@@ -228,6 +229,10 @@ static void test_refused(void **state)
 	assert_int_equal(stats.rows, 21);
 	assert_int_equal(stats.rows_refused, 14);
 	assert_int_equal(stats.queue_cap, 3);
+	store_table_stats(f->store, &sample_table, &table_stats);
+	assert_int_equal(table_stats.stored, 21);
+	assert_int_equal(table_stats.refused, 14);
+	assert_int_equal(table_stats.given_up, 0);
 	db = reader_open(f, both);
 	assert_int_equal(query_int(db, "SELECT lost FROM flow1.segment_tables WHERE name='sample'"),
 			 14);
