@@ -21,6 +21,7 @@ typedef __u64 u64;
 typedef __s32 s32;
 typedef __s64 s64;
 
+#define K_AF_UNIX     1
 #define K_AF_INET     2
 #define K_AF_INET6    10
 
@@ -182,6 +183,7 @@ struct sched_entity {
 };
 
 struct fs_struct;
+struct files_struct;
 
 struct task_struct {
 	unsigned int flags;
@@ -198,6 +200,7 @@ struct task_struct {
 	const struct cred *cred;
 	struct nsproxy *nsproxy;
 	struct fs_struct *fs;
+	struct files_struct *files;
 	struct pid *thread_pid;
 	struct sched_entity se;
 	u64 utime, stime;
@@ -264,6 +267,15 @@ struct file {
 	void *private_data;
 };
 
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
 /* Sockets. */
 struct in6_addr {
 	union {
@@ -287,6 +299,7 @@ struct sock_common {
 	};
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	int skc_bound_dev_if;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
@@ -300,12 +313,28 @@ struct sock {
 	u8 sk_userlocks : 4;
 	u16 sk_type;
 	u16 sk_protocol;
+	int sk_err;
 	struct socket *sk_socket;
 };
 
 struct socket {
 	struct file *file;
 	struct sock *sk;
+};
+
+struct sockaddr_un {
+	u16 sun_family;
+	char sun_path[108];
+};
+
+struct unix_address {
+	int len;
+	struct sockaddr_un name[];
+};
+
+struct unix_sock {
+	struct sock sk;
+	struct unix_address *addr;
 };
 
 struct socket_alloc {
