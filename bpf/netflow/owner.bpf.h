@@ -93,6 +93,15 @@ static __always_inline void owner_drop(struct sock *sk)
 	}
 }
 
+/* Of a process with one thread, which most are, the name is at hand; the leader's takes two reads. */
+static __always_inline void owner_comm(struct nf_owner *o, __u32 pid)
+{
+	if ((__u32)bpf_get_current_pid_tgid() == pid)
+		bpf_get_current_comm(o->comm, sizeof(o->comm));
+	else
+		current_leader_comm(o->comm);
+}
+
 static __always_inline void owner_set_current(struct nf_owner *o, __u32 pid, enum netflow_owner how)
 {
 	o->how = how;
@@ -100,7 +109,7 @@ static __always_inline void owner_set_current(struct nf_owner *o, __u32 pid, enu
 		return; /* the name and the cgroup are there already */
 	o->pid = pid;
 	o->cgroup_id = bpf_get_current_cgroup_id();
-	current_leader_comm(o->comm);
+	owner_comm(o, pid);
 }
 
 static __always_inline void owner_set_task(struct nf_owner *o, struct task_struct *task,
