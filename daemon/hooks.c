@@ -6,11 +6,13 @@
 #include <bpf/btf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/macro.h"
 #include "bpf/tracepoint.h"
+#include "daemon/probe.h"
 
 const char *hooks_lockdown(void)
 {
@@ -75,9 +77,10 @@ static bool fentry_usable(const char *function, char *why, size_t cap)
 	if (r == -ENOENT)
 		snprintf(why, cap, "the kernel's BTF has no function %.64s", function);
 	else if (r == -EPERM)
-		snprintf(why, cap,
-			 "refused (EPERM): CAP_BPF or CAP_PERFMON is missing, or this kernel lets "
-			 "nobody trace functions");
+		snprintf(why, cap, "refused (EPERM): %s",
+			 probe_have_cap(CAP_BPF) && probe_have_cap(CAP_PERFMON)
+				 ? "this kernel lets nobody trace functions"
+				 : "CAP_BPF or CAP_PERFMON is missing");
 	else
 		snprintf(why, cap,
 			 "this kernel can't attach to functions (%s; CONFIG_FUNCTION_TRACER or "

@@ -15,8 +15,10 @@
 #include <sys/syscall.h>
 
 #include "base/macro.h"
+#include "base/units.h"
 #include "bpf/tracepoint.h"
 #include "daemon/hooks.h"
+#include "governor/ceiling.h"
 #include "governor/cgroup.h"
 
 struct probe {
@@ -127,7 +129,7 @@ static void probe_hooks(struct probe *p)
 		      "bash and what reads TLS in clear cannot run by uprobes");
 }
 
-static bool have_cap(unsigned int cap)
+bool probe_have_cap(unsigned int cap)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2] = {0};
@@ -159,7 +161,7 @@ static void probe_rights(struct probe *p)
 	struct rlimit lim = {0};
 
 	for (size_t i = 0; i < ARRAY_SIZE(caps); i++) {
-		bool ok = have_cap(caps[i].cap);
+		bool ok = probe_have_cap(caps[i].cap);
 
 		add(p, caps[i].name, ok, "%s%s",
 		    ok ? "granted" : "missing: ", ok ? "" : caps[i].lost);
@@ -197,6 +199,25 @@ static void probe_stats(struct probe *p)
 		    strerror(errno));
 }
 
+static void probe_ceiling(struct probe *p, const struct cgroup_place *place)
+{
+	char cpu[200] = "", mem[200] = "", bytes[32];
+	struct ceiling c;
+
+	cgroup_read_ceiling(place, &c);
+	if (c.cpu_millicores)
+		snprintf(cpu, sizeof(cpu), "%s allows %.3f cores", c.cpu_at,
+			 (double)c.cpu_millicores / 1000);
+	if (c.mem_bytes)
+		snprintf(mem, sizeof(mem), "%s allows %s of memory", c.mem_at,
+			 units_format_bytes(bytes, sizeof(bytes), c.mem_bytes));
+	if (*cpu || *mem)
+		add(p, "ceiling", true, "%s%s%s: no limit of ours goes beyond", cpu,
+		    *cpu && *mem ? ", " : "", mem);
+	else
+		add(p, "ceiling", true, "no group above ours has a limit");
+}
+
 static void probe_host(struct probe *p, const struct cgroup_place *place)
 {
 	static const char *const modes[CGROUP_MODE_X_MAX] = {
@@ -224,6 +245,7 @@ static void probe_host(struct probe *p, const struct cgroup_place *place)
 		lost = cgroup_lost(place);
 		add(p, "cgroup_mode", cgroup_mode(place) != CGROUP_NONE, "%s; %s",
 		    modes[cgroup_mode(place)], cgroup_describe(place));
+		probe_ceiling(p, place);
 		add(p, "kernel_limits", !*lost, "%s",
 		    *lost ? lost : "the kernel holds us above our own limits, too");
 	}

@@ -2,6 +2,7 @@
 /* What this kernel and host offer, found by trying, each in one sentence. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "api/ops.h"
@@ -23,5 +24,7 @@ unsigned int probe_capabilities(const struct probe *p, struct capability_info *r
  */
 int probe_plugin(const struct probe *p, const struct plugin *plugin, struct requirement_info *ret,
 		 unsigned int cap, unsigned int *n, struct err *err);
+/* Whether this process has that capability in force. */
+bool probe_have_cap(unsigned int cap);
 /* Our pid as BPF sees it: that of the initial pid namespace. */
 uint32_t probe_self_tgid(void);
