@@ -268,27 +268,6 @@ static void store_down(struct daemon *d)
 	store_free(s);
 }
 
-/* In a build tree it lies beside us, installed in libexec. NULL: not there, our own binary serves. */
-static const char *query_worker_path(char *dst, size_t cap)
-{
-	static const char *const places[] = {"ringside-query", "../libexec/ringside/ringside-query"};
-	char own[PATH_MAX], *end;
-	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
-
-	if (n <= 0)
-		return NULL;
-	own[n] = '\0';
-	end = strrchr(own, '/');
-	if (!end)
-		return NULL;
-	*end = '\0';
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
-		if (snprintf(dst, cap, "%s/%s", own, places[i]) < (int)cap &&
-		    access(dst, X_OK) == 0)
-			return dst;
-	return NULL;
-}
-
 static int queries_up(struct daemon *d, struct err *err)
 {
 	char worker[PATH_MAX];

@@ -27,6 +27,7 @@
 /* A cancelled query ends within that. */
 #define POLL_MS	   40
 #define READ_CHUNK (64u << 10)
+#define FIRST_FREE_FD 10
 
 static int check_options(const struct query_engine_options *o, struct err *err)
 {
@@ -65,6 +66,14 @@ static int find_user(struct query_engine *e, const char *name, struct err *err)
 	return 0;
 }
 
+/* Above what the worker has as its own from the start, standard streams and socket: these are made before it's executed. */
+static int open_worker(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);
+
+	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+}
+
 int query_engine_new(struct query_engine **ret, const struct query_engine_options *options,
 		     struct err *err)
 {
@@ -80,13 +89,16 @@ int query_engine_new(struct query_engine **ret, const struct query_engine_option
 	e->options = *options;
 	e->exe_fd = -1;
 	if (options->worker_exe)
-		e->exe_fd = open(options->worker_exe, O_PATH | O_CLOEXEC);
-	e->ring_dir = strdup(options->ring_dir);
+		e->exe_fd = open_worker(options->worker_exe);
+	e->ring_dir = strdup(options->ring_dir ? options->ring_dir : "");
 	while (options->tables[e->ntables])
 		e->ntables++;
 	wire_put_tables(&e->tables, options->tables);
 	e->services_file = strdup(options->services_file ? options->services_file : "");
-	r = !e->ring_dir || !e->services_file || buf_status(&e->tables) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
+	e->file = strdup(options->file ? options->file : "");
+	r = !e->ring_dir || !e->services_file || !e->file || buf_status(&e->tables) < 0
+		    ? err_set(err, -ENOMEM, "out of memory")
+		    : 0;
 	if (!r)
 		r = find_user(e, options->worker_user, err);
 	if (r < 0) {
@@ -106,6 +118,7 @@ void query_engine_free(struct query_engine *e)
 	buf_free(&e->tables);
 	free(e->ring_dir);
 	free(e->services_file);
+	free(e->file);
 	free(e);
 }
 
@@ -206,6 +219,10 @@ static int send_request(struct query_run *run, struct err *err)
 		.sql = run->query->sql,
 		.ring_dir = run->engine->ring_dir,
 		.services_file = run->engine->services_file,
+		.file = run->engine->file,
+		.file_is_snapshot = run->engine->options.file_is_snapshot,
+		.now_ns = run->engine->options.now_ns,
+		.script = run->query->script,
 		.max_rows = run->max_rows,
 		.deadline_ns = run->deadline_ns,
 		.uid = run->engine->uid,
@@ -352,20 +369,26 @@ static int run_worker(struct query_run *run, struct err *err)
 	return r < 0 ? r : 0;
 }
 
+static uint64_t rows_bound(const struct query_engine *e, const struct query *q)
+{
+	if (q->script)
+		return UINT64_MAX;
+	return q->max_rows && q->max_rows < e->options.max_rows ? q->max_rows : e->options.max_rows;
+}
+
 int query_run(struct query_engine *e, const struct query *q, const struct query_sink *sink,
 	      struct err *err)
 {
 	uint64_t now = clock_mono_ns(), max = now + e->options.max_deadline_ns;
+	uint64_t usual = q->script ? max : now + e->options.default_deadline_ns;
 	struct query_run run = {
 		.engine = e,
 		.query = q,
 		.sink = sink,
 		.child = {.sock = -1, .pidfd = -1},
 		.started_ns = now,
-		.deadline_ns =
-			q->deadline_ns ? q->deadline_ns : now + e->options.default_deadline_ns,
-		.max_rows = q->max_rows && q->max_rows < e->options.max_rows ? q->max_rows
-									     : e->options.max_rows,
+		.deadline_ns = q->deadline_ns ? q->deadline_ns : usual,
+		.max_rows = rows_bound(e, q),
 	};
 	int r;
 

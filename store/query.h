@@ -26,6 +26,13 @@ struct query_engine_options {
 	 */
 	const char *worker_exe;
 	const char *worker_user;           /* "nobody" */
+	/*
+	 * Instead of ring_dir: one file that lies on disk by itself, a segment or a snapshot (store/snapshot.h), with the
+	 * tables that snapshot_open() found in it. now_ns: what ago() and now_ns() count from; 0: the clock.
+	 */
+	const char *file;
+	bool file_is_snapshot;
+	uint64_t now_ns;
 	/* The rows of a live table now (a sealed batch, the caller's reference). Called on the thread that runs query_run. */
 	int (*snapshot)(void *ctx, const struct table *table, struct batch **ret, struct err *err);
 	void *ctx;
@@ -41,6 +48,12 @@ struct query {
 	uint64_t max_rows;     /* 0: the engine's */
 	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; 0: default */
 	const atomic_bool *cancelled; /* polled at least every 50 ms; may be NULL */
+	/*
+	 * sql is several statements without parameters, ended by semicolons: all see the ring as it stands in one moment,
+	 * and the sink is given columns, rows and done for each of them in order. No limit of rows; the default deadline
+	 * is the longest that there is.
+	 */
+	bool script;
 };
 
 struct query_column {
@@ -75,6 +88,9 @@ struct query_sink {
  * -E2BIG memory of the worker, -EPERM statement that isn't a read.
  */
 int query_run(struct query_engine *e, const struct query *q, const struct query_sink *sink, struct err *err);
+
+/* The worker's binary beside our own, or where it is installed; NULL: not there, our own serves. */
+const char *query_worker_path(char *dst, size_t cap);
 
 /* The worker's own main: ringsided calls it first thing when argv[0] is QUERY_WORKER_NAME. Never returns. */
 #define QUERY_WORKER_NAME "ringside-query"

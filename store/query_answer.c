@@ -16,12 +16,21 @@ int query_answer_broken(struct err *err)
 	return err_set(err, -EIO, "the query worker's answer makes no sense and was thrown away");
 }
 
-void query_answer_free(struct query_run *run)
+static void forget_columns(struct query_run *run)
 {
-	buf_free(&run->in);
 	free(run->columns);
 	free(run->names);
 	free(run->values);
+	run->columns = NULL;
+	run->names = NULL;
+	run->values = NULL;
+	run->has_columns = false;
+}
+
+void query_answer_free(struct query_run *run)
+{
+	buf_free(&run->in);
+	forget_columns(run);
 }
 
 /* The sink's own failure has no text yet. */
@@ -38,7 +47,7 @@ static int take_note(struct query_run *run, struct wire *w, struct err *err)
 {
 	const char *msg = wire_get_str(w, sizeof(((struct err *)0)->msg));
 
-	if (!wire_done(w) || run->has_columns || ++run->notes > MAX_NOTES)
+	if (!wire_done(w) || run->has_columns || run->statements || ++run->notes > MAX_NOTES)
 		return query_answer_broken(err);
 	if (log_ratelimit("query.worker", 3))
 		log_warn("%s", msg);
@@ -119,6 +128,7 @@ static int take_done(struct query_run *run, struct wire *w, struct err *err)
 {
 	struct query_stats stats = {
 		.rows = wire_get_u64(w), .truncated = wire_get_u8(w), .nloss = wire_get_u32(w)};
+	bool more;
 	int r;
 
 	if (w->bad || !run->has_columns || stats.rows != run->rows ||
@@ -133,11 +143,17 @@ static int take_done(struct query_run *run, struct wire *w, struct err *err)
 		stats.loss[i].rows = wire_get_u64(w);
 		stats.loss[i].since_ns = wire_get_u64(w);
 	}
-	if (!wire_done(w))
+	more = wire_get_u8(w);
+	if (!wire_done(w) || (more && !run->query->script))
 		return query_answer_broken(err);
 	stats.elapsed_ns = clock_mono_ns() - run->started_ns;
 	r = sink_result(run->sink->done(run->sink->arg, &stats), err);
-	return r < 0 ? r : 1;
+	if (r < 0 || !more)
+		return r < 0 ? r : 1;
+	forget_columns(run);
+	run->rows = 0;
+	run->statements++;
+	return 0;
 }
 
 static int take_error(struct wire *w, struct err *err)

@@ -14,7 +14,7 @@
 
 struct query_engine {
 	struct query_engine_options options;
-	char *ring_dir, *services_file;
+	char *ring_dir, *services_file, *file;
 	uint32_t uid, gid, ntables;
 	struct buf tables; /* as they travel, made once */
 	atomic_uint running;
@@ -33,7 +33,7 @@ struct query_run {
 	char *names; /* of the columns */
 	uint32_t ncols;
 	bool has_columns;
-	uint32_t notes;
+	uint32_t notes, statements; /* statements: done already */
 	uint64_t rows;
 	struct value *values;	       /* QUERY_BATCH_ROWS rows */
 	bool served[QUERY_MAX_TABLES]; /* live tables: one snapshot each */

@@ -87,15 +87,15 @@ static int exec(sqlite3 *db, const char *sql)
  * One deferred transaction over all: a first read in each segment takes its snapshot and its locks,
  * opens -wal and -shm and maps them. After that a statement needs no file system and no lock.
  */
-static int begin(struct query_session *s, struct err *err)
+int query_history_begin(struct query_session *s, const char *const *schemas, unsigned int n,
+			const char *table, struct err *err)
 {
 	int rc = exec(s->db, "BEGIN");
 
-	for (unsigned int i = 0; i < s->nsegments && rc == SQLITE_OK; i++) {
+	for (unsigned int i = 0; i < n && rc == SQLITE_OK; i++) {
 		char sql[96];
 
-		snprintf(sql, sizeof(sql), "SELECT count(*) FROM \"%s\".segment_tables",
-			 s->segments[i].schema);
+		snprintf(sql, sizeof(sql), "SELECT count(*) FROM \"%s\".%s", schemas[i], table);
 		for (int tries = 0; tries < BEGIN_TRIES; tries++) {
 			rc = exec(s->db, sql);
 			if (rc == SQLITE_OK)
@@ -106,13 +106,14 @@ static int begin(struct query_session *s, struct err *err)
 		}
 	}
 	if (rc != SQLITE_OK)
-		return err_set(err, -EIO, "cannot begin to read the ring: %s",
-			       sqlite3_errmsg(s->db));
+		return err_set(err, -EIO, "cannot begin to read the %s: %s",
+			       *s->req.file ? "file" : "ring", sqlite3_errmsg(s->db));
 	return 0;
 }
 
 int query_history_open(struct query_session *s, struct err *err)
 {
+	const char *schemas[SCHEMA_MAX_SEGMENTS];
 	int r;
 
 	if (!sql_names_history(s))
@@ -120,7 +121,9 @@ int query_history_open(struct query_session *s, struct err *err)
 	r = attach_all(s, err);
 	if (r < 0)
 		return r;
-	return s->nsegments ? begin(s, err) : 0;
+	for (unsigned int i = 0; i < s->nsegments; i++)
+		schemas[i] = s->segments[i].schema;
+	return s->nsegments ? query_history_begin(s, schemas, s->nsegments, "segment_tables", err) : 0;
 }
 
 static int view(struct query_session *s, uint32_t table, struct err *err)
@@ -156,6 +159,8 @@ static int view(struct query_session *s, uint32_t table, struct err *err)
 
 int query_history_views(struct query_session *s, struct err *err)
 {
+	if (s->req.file_is_snapshot) /* its tables are real and the only ones of their names */
+		return 0;
 	for (uint32_t i = 0; i < s->req.ntables; i++) {
 		int r;
 
@@ -196,6 +201,10 @@ void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_l
 	const struct table *t = s->req.tables[table];
 	uint64_t since = 0, counted = 0, recorded = 0;
 
+	if (s->req.file_is_snapshot) {
+		query_file_loss(s, table, ret_lost, ret_since);
+		return;
+	}
 	for (unsigned int i = 0; i < s->nsegments; i++) {
 		struct segment_table info = {0};
 

@@ -21,10 +21,10 @@ static _Noreturn void fail(struct query_session *s, const struct err *err)
 	query_io_fail(s, err->code, err->msg);
 }
 
-/* One statement, and a read. */
-static sqlite3_stmt *prepare(struct query_session *s, sqlite3 *db)
+/* One statement, and a read; *tail: what stands behind it, nothing but in a script. */
+static sqlite3_stmt *prepare(struct query_session *s, sqlite3 *db, const char *sql, const char **ret_tail)
 {
-	const char *sql = s->req.sql, *tail = sql;
+	const char *tail = sql;
 	sqlite3_stmt *st = NULL;
 	struct err err = {0};
 	int rc;
@@ -34,7 +34,8 @@ static sqlite3_stmt *prepare(struct query_session *s, sqlite3 *db)
 		query_guard_error(s, db, rc, sql, &err);
 		fail(s, &err);
 	}
-	if (!query_guard_blank(tail)) {
+	*ret_tail = tail;
+	if (!s->req.script && !query_guard_blank(tail)) {
 		err_set(&err, -EINVAL,
 			"one statement at a time: a second one begins at character %zu",
 			(size_t)(tail - sql) + 1);
@@ -222,7 +223,7 @@ static uint64_t step_all(struct query_session *s, sqlite3_stmt *st, bool *ret_tr
 	return n;
 }
 
-static void put_done(struct query_session *s, uint64_t rows, bool truncated)
+static void put_done(struct query_session *s, uint64_t rows, bool truncated, bool more)
 {
 	uint32_t n = 0, max = ARRAY_SIZE(((struct query_stats *)0)->loss);
 	size_t at, count_at;
@@ -247,40 +248,68 @@ static void put_done(struct query_session *s, uint64_t rows, bool truncated)
 	}
 	if (!s->out.failed)
 		memcpy(s->out.data + count_at, &n, sizeof(n));
+	wire_put_u8(&s->out, more);
 	wire_close(&s->out, at);
+}
+
+/* From its columns to its last row; returns what stands behind it. */
+static const char *run_statement(struct query_session *s, const char *sql)
+{
+	sqlite3_stmt *st;
+	const char *tail;
+	bool truncated;
+	uint64_t rows;
+	int ncols;
+
+	memset(&s->reads, 0, sizeof(s->reads));
+	st = prepare(s, s->shape, sql, &tail);
+	ncols = put_columns(s, st);
+	sqlite3_finalize(st);
+	query_guard_arm(s, s->db);
+	st = prepare(s, s->db, sql, &tail);
+	if (sqlite3_column_count(st) != ncols)
+		query_io_fail(s, -EIO, "the tables are not as declared");
+	bind(s, st);
+	rows = step_all(s, st, &truncated);
+	sqlite3_finalize(st);
+	put_done(s, rows, truncated, !query_guard_blank(tail));
+	return tail;
+}
+
+/* What all statements read, so that the views have it. */
+static void look(struct query_session *s)
+{
+	const char *sql = s->req.sql;
+
+	do {
+		struct err err = {0};
+		sqlite3_stmt *st;
+
+		if (query_guard_keyword(sql, &err) < 0)
+			fail(s, &err);
+		st = prepare(s, s->shape, sql, &sql);
+		check_params(s, st);
+		sqlite3_finalize(st);
+	} while (!query_guard_blank(sql));
 }
 
 void query_session_run(struct query_session *s)
 {
+	const char *sql = s->req.sql;
 	struct err err = {0};
-	sqlite3_stmt *st;
-	bool truncated;
-	uint64_t rows;
-	int ncols;
 
 	sqlite3_hard_heap_limit64(HEAP_MAX);
 	sqlite3_busy_timeout(s->db,
 			     0); /* all locks are held; waiting would sleep, which isn't allowed */
 	query_guard_limits(s->shape);
 	query_guard_arm(s, s->shape);
-	if (query_guard_keyword(s->req.sql, &err) < 0)
-		fail(s, &err);
-	st = prepare(s, s->shape);
-	check_params(s, st);
-	ncols = put_columns(s, st);
-	sqlite3_finalize(st);
-
+	look(s);
 	if (query_history_views(s, &err) < 0)
 		fail(s, &err);
 	query_guard_limits(s->db);
-	query_guard_arm(s, s->db);
-	st = prepare(s, s->db);
-	if (sqlite3_column_count(st) != ncols)
-		query_io_fail(s, -EIO, "the ring's tables are not as declared");
-	bind(s, st);
-	rows = step_all(s, st, &truncated);
-	sqlite3_finalize(st);
-	put_done(s, rows, truncated);
+	do
+		sql = run_statement(s, sql);
+	while (!query_guard_blank(sql));
 	/* Every segment goes: the read transaction's locks with it. The client may take its time
 	 * now. */
 	close_range(s->sock + 1, ~0u, 0);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -161,4 +162,24 @@ int query_child_fate(struct query_child *c, struct err *err)
 	if (info.si_status == ENOMEM)
 		return err_set(err, -E2BIG, "the query needs more memory than a query may have");
 	return err_set(err, -EIO, "the query worker ended early (status %d)", info.si_status);
+}
+
+const char *query_worker_path(char *dst, size_t cap)
+{
+	static const char *const places[] = {"ringside-query", "../libexec/ringside/ringside-query"};
+	char own[PATH_MAX], *end;
+	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+
+	if (n <= 0)
+		return NULL;
+	own[n] = '\0';
+	end = strrchr(own, '/');
+	if (!end)
+		return NULL;
+	*end = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (snprintf(dst, cap, "%s/%s", own, places[i]) < (int)cap &&
+		    access(dst, X_OK) == 0)
+			return dst;
+	return NULL;
 }

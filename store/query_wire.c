@@ -324,6 +324,10 @@ void wire_put_request(struct buf *b, const struct query_request *req, const stru
 	wire_put_str(b, req->sql);
 	wire_put_str(b, req->ring_dir);
 	wire_put_str(b, req->services_file);
+	wire_put_str(b, req->file);
+	wire_put_u8(b, req->file_is_snapshot);
+	wire_put_u8(b, req->script);
+	wire_put_u64(b, req->now_ns);
 	wire_put_u64(b, req->max_rows);
 	wire_put_u64(b, req->deadline_ns);
 	wire_put_u32(b, req->uid);
@@ -343,6 +347,10 @@ int wire_get_request(struct wire *w, struct query_request *ret)
 	ret->sql = wire_get_str(w, QUERY_MAX_SQL);
 	ret->ring_dir = wire_get_str(w, 4096);
 	ret->services_file = wire_get_str(w, 4096);
+	ret->file = wire_get_str(w, 4096);
+	ret->file_is_snapshot = wire_get_u8(w);
+	ret->script = wire_get_u8(w);
+	ret->now_ns = wire_get_u64(w);
 	ret->max_rows = wire_get_u64(w);
 	ret->deadline_ns = wire_get_u64(w);
 	ret->uid = wire_get_u32(w);

@@ -79,6 +79,9 @@ int wire_get_tables(struct wire *w, const struct table ***ret);
 /* What the worker is told. Strings and values point into the frame that it was read from. */
 struct query_request {
 	const char *sql, *ring_dir, *services_file;
+	const char *file; /* instead of ring_dir; "": none */
+	bool file_is_snapshot, script;
+	uint64_t now_ns; /* 0: the clock's */
 	uint64_t max_rows;
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
 	uint32_t uid, gid;    /* to become; UINT32_MAX: stay */

@@ -67,7 +67,7 @@ static int open_all(struct query_session *s, struct err *err)
 	    (r = query_func_register(s->shape, &s->now_ns)) < 0 || (r = query_vtab_register(s)) < 0 ||
 	    (r = query_service_register(s)) < 0)
 		return err_set(err, r, "the query worker cannot set up SQLite: %s", strerror(-r));
-	return query_history_open(s, err);
+	return *s->req.file ? query_file_open(s, err) : query_history_open(s, err);
 }
 
 /* What a library opens or asks for when it's first used is used now. */
@@ -123,7 +123,7 @@ void query_worker_main(int argc, char **argv)
 	if (r < 0)
 		query_io_fail(s, -EIO, "the query worker does not understand its daemon");
 	sqlite3_config(SQLITE_CONFIG_SINGLETHREAD); /* one thread: no mutexes */
-	s->now_ns = clock_real_ns();
+	s->now_ns = s->req.now_ns ? s->req.now_ns : clock_real_ns();
 	r = open_all(s, &err);
 	if (r < 0)
 		fail(s, &err);

@@ -58,6 +58,9 @@ void query_io_rows_close(struct query_session *s);
 
 /* query_history.c: with the daemon's rights, before the sandbox. */
 
+/* Takes the snapshot of what is attached, under these names, and its locks. */
+int query_history_begin(struct query_session *s, const char *const *schemas, unsigned int n,
+			const char *table, struct err *err);
 /* Attaches the segments if the SQL names a history table at all, and begins the read transaction
  * that holds the snapshot. */
 int query_history_open(struct query_session *s, struct err *err);
@@ -67,6 +70,12 @@ int query_history_views(struct query_session *s, struct err *err);
 /* Rows known lost and oldest ts of a history table. Sandboxed; the authorizer must be off. */
 void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost,
 			uint64_t *ret_since);
+
+/* query_file.c: one file instead of the ring; likewise before the sandbox. */
+int query_file_open(struct query_session *s, struct err *err);
+/* As query_history_loss, from what the snapshot says of itself. */
+void query_file_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost,
+		     uint64_t *ret_since);
 
 /* query_guard.c: the friendly layer: limits and refusals with sentences. */
 
