@@ -105,6 +105,45 @@ struct api_query_sink {
 	void *arg;
 };
 
+/* A window of all tables, or of those named. */
+struct api_window {
+	const char *const *tables;
+	size_t ntables;
+	int64_t since, until; /* as SnapshotRequest says */
+	uint64_t deadline_mono_ns;
+	const atomic_bool *cancelled;
+};
+
+struct api_window_start {
+	const char *host, *version, *kernel;
+	uint64_t since_ns, until_ns, taken_at_ns; /* epoch */
+};
+
+/* start, then for each table: table, rows, table_end. Called on the thread that runs ops->window; negative ends it. */
+struct api_window_sink {
+	int (*start)(void *arg, const struct api_window_start *start);
+	int (*table)(void *arg, const struct table *table);
+	int (*rows)(void *arg, const struct value *values, size_t nrows, size_t ncols);
+	/* loss: NULL for a live table; missing: "" or why it could not be read. */
+	int (*table_end)(void *arg, uint64_t rows, const struct api_query_loss *loss, const char *missing);
+	void *arg;
+};
+
+/* A read of rows that has ended. Texts are the engine's. */
+struct api_access {
+	const char *method;    /* "Query", "WatchRows", "Snapshot" */
+	const char *transport; /* "unix", "tls" */
+	uint32_t uid;	       /* unix */
+	int32_t pid;	       /* unix; 0: not in our namespace */
+	const char *exe;       /* of pid; "": unknown */
+	const char *subject, *address; /* tls */
+	const char *sql;	       /* at most API_ACCESS_SQL bytes */
+	bool truncated;		       /* sql was longer */
+	uint64_t rows, bytes, duration_ns;
+	const char *status; /* "OK", "CANCELLED", ... */
+};
+#define API_ACCESS_SQL 1024
+
 /*
  * Who made the call that the present thread serves: "uid 0, pid 4711" or the subject of the certificate; "" outside of one.
  * Valid until the op returns.
@@ -133,6 +172,10 @@ struct api_ops {
 	int (*query)(void *ctx, const char *sql, const struct value *params, size_t nparams, uint64_t max_rows,
 		     uint64_t deadline_mono_ns, const atomic_bool *cancelled, const struct api_query_sink *sink,
 		     struct err *err);
+	/* May be NULL: snapshots are not offered. */
+	int (*window)(void *ctx, const struct api_window *window, const struct api_window_sink *sink, struct err *err);
+	/* May be NULL. On the engine's thread: must not block. */
+	void (*access)(void *ctx, const struct api_access *access);
 	int (*governor_get)(void *ctx, struct governor_info *ret, struct err *err);
 	/* keys: cpu_limit, mem_limit, net_limit, kernel_cpu_limit, limit_action, net_limit_scope. */
 	int (*limits_update)(void *ctx, const struct keyval *limits, size_t n, bool persist, bool validate_only,

@@ -10,6 +10,7 @@
 
 #include "api/arena.h"
 #include "api/status.h"
+#include "base/buf.h"
 #include "base/err.h"
 
 struct rpc;
@@ -49,6 +50,18 @@ struct rpc_method {
 	/* Once per call, however it ended; state may be NULL. */
 	void (*closed)(struct rpc_call *call);
 	int (*handler)(struct api_job *job); /* for the services' own use */
+	/* A method that reads rows: what it reads, as SQL. rpc_options.read is called when such a call ends. */
+	void (*text)(const ProtobufCMessage *request, struct buf *out);
+};
+
+/* A call of a method with text that has ended. */
+struct rpc_read {
+	const struct rpc_method *method;
+	const struct rpc_caller *caller;
+	const char *exe, *address; /* of a unix, of a tls caller as it was when the request came; "": unknown */
+	const ProtobufCMessage *request;
+	uint64_t rows, bytes, duration_ns;
+	enum rpc_code code;
 };
 
 struct rpc_options {
@@ -61,6 +74,7 @@ struct rpc_options {
 	const char *listen, *tls_ca, *tls_cert, *tls_key;
 	const char *const *tls_admins; /* NULL-terminated: SAN URIs, DNS names */
 	uint32_t max_connections, max_calls, max_calls_per_connection;
+	void (*read)(void *ctx, const struct rpc_read *read); /* engine thread; may be NULL */
 	void (*drain)(void *ctx); /* engine thread: end the streams */
 };
 
@@ -106,6 +120,8 @@ uint64_t rpc_call_deadline_ns(const struct rpc_call *call); /* CLOCK_MONOTONIC; 
 struct arena *rpc_call_arena(struct rpc_call *call);
 /* The peer has gone or cancelled: nobody wants an answer any more. */
 bool rpc_call_gone(const struct rpc_call *call);
+/* Rows that were sent, or are about to be. Any thread. */
+void rpc_call_add_rows(struct rpc_call *call, uint64_t n);
 
 /* Engine thread from here on. After the call has ended they do nothing. */
 void rpc_call_set_state(struct rpc_call *call, void *state);

@@ -65,6 +65,12 @@ struct rpc_call {
 	void *state;
 	uint64_t deadline_ns;
 	int cancelled;
+	/* For rpc_read. */
+	const ProtobufCMessage *request;
+	const char *exe, *address;
+	uint64_t began_ns, bytes;
+	_Atomic uint64_t rows;
+	enum rpc_code code;
 	bool initial_sent, sending, finished;
 	atomic_bool closed;
 };

@@ -79,12 +79,15 @@ static const struct rpc_method methods[] = {
 	 .ready = state_ready, .closed = state_closed},
 	{.path = "/ringside.v1.QueryService/Query", .kind = RPC_STREAM, .role = RPC_VIEWER,
 	 .input = &ringside__v1__query_request__descriptor, .message = query_message,
-	 .ready = query_ready, .closed = query_closed},
+	 .ready = answer_ready, .closed = answer_closed, .text = query_text},
+	{.path = "/ringside.v1.QueryService/Snapshot", .kind = RPC_STREAM, .role = RPC_VIEWER,
+	 .input = &ringside__v1__snapshot_request__descriptor, .message = snapshot_message,
+	 .ready = answer_ready, .closed = answer_closed, .text = snapshot_text},
 	UNARY("/ringside.v1.TableService/ListTables", VIEWER, ringside__v1__list_tables_request__descriptor,
 	      table_list_handler),
 	{.path = "/ringside.v1.TableService/WatchRows", .kind = RPC_STREAM, .role = RPC_VIEWER,
 	 .input = &ringside__v1__watch_rows_request__descriptor, .message = rows_watch,
-	 .ready = rows_ready, .closed = rows_closed},
+	 .ready = rows_ready, .closed = rows_closed, .text = rows_text},
 };
 
 static const struct rpc_method *find_method(const char *path)
@@ -191,7 +194,7 @@ static int make_parts(struct api_server *s, struct err *err)
 {
 	const struct api_server_options *o = &s->options;
 	struct rpc_options ro = {
-		.methods = methods, .nmethods = ARRAY_SIZE(methods), .ctx = s, .drain = on_drain,
+		.methods = methods, .nmethods = ARRAY_SIZE(methods), .ctx = s, .read = access_read, .drain = on_drain,
 		.socket_path = o->socket_path, .group = o->group,
 		.activated_fds = o->activated_fds, .nactivated = o->nactivated,
 		.listen = o->listen, .tls_ca = o->tls_ca, .tls_cert = o->tls_cert, .tls_key = o->tls_key,

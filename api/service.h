@@ -104,14 +104,22 @@ void plugin_feed_changed(struct api_server *s);
 void governor_feed_changed(struct api_server *s);
 
 void query_message(struct rpc_call *call, const ProtobufCMessage *request);
-void query_ready(struct rpc_call *call);
-void query_closed(struct rpc_call *call);
+void query_text(const ProtobufCMessage *request, struct buf *out);
+void snapshot_message(struct rpc_call *call, const ProtobufCMessage *request);
+void snapshot_text(const ProtobufCMessage *request, struct buf *out);
+/* answer.c: of both. */
+void answer_ready(struct rpc_call *call);
+void answer_closed(struct rpc_call *call);
+
+/* access.c: tells the daemon who read what. */
+void access_read(void *ctx, const struct rpc_read *read);
 
 /* WatchRows. */
 int hub_new(struct api_server *s);
 void hub_free(struct api_server *s);
 int hub_push(struct api_server *s, struct batch *batch);
 void rows_watch(struct rpc_call *call, const ProtobufCMessage *request);
+void rows_text(const ProtobufCMessage *request, struct buf *out);
 void rows_ready(struct rpc_call *call);
 void rows_closed(struct rpc_call *call);
 void rows_tick(struct api_server *s, uint64_t now);

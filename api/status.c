@@ -49,3 +49,16 @@ int rpc_code_to_errno(int code)
 			return -map[i].errnum;
 	return -EIO;
 }
+
+const char *rpc_code_name(enum rpc_code code)
+{
+	static const char *const names[] = {
+		"OK",		       "CANCELLED",	"UNKNOWN",	       "INVALID_ARGUMENT",
+		"DEADLINE_EXCEEDED",   "NOT_FOUND",	"ALREADY_EXISTS",      "PERMISSION_DENIED",
+		"RESOURCE_EXHAUSTED",  "FAILED_PRECONDITION", "ABORTED",       "OUT_OF_RANGE",
+		"UNIMPLEMENTED",       "INTERNAL",	"UNAVAILABLE",	       "DATA_LOSS",
+		"UNAUTHENTICATED",
+	};
+
+	return (unsigned int)code < sizeof(names) / sizeof(names[0]) ? names[code] : "UNKNOWN";
+}

@@ -26,3 +26,5 @@ enum rpc_code {
 enum rpc_code rpc_code_from_errno(int r);
 /* Never -EAGAIN: that is "not yet" for streams. */
 int rpc_code_to_errno(int code);
+/* "OK", "INVALID_ARGUMENT", ... */
+const char *rpc_code_name(enum rpc_code code);

@@ -232,6 +232,17 @@ void rows_watch(struct rpc_call *call, const ProtobufCMessage *request)
 	watch_pump(rw);
 }
 
+void rows_text(const ProtobufCMessage *request, struct buf *out)
+{
+	const Ringside__V1__WatchRowsRequest *q = (const void *)request;
+
+	buf_puts(out, q->sql);
+	for (size_t i = 0; i < q->n_tables && out->len <= API_ACCESS_SQL; i++)
+		buf_printf(out, "%sSELECT * FROM %s", i ? "; " : "", q->tables[i]);
+	if (*q->where)
+		buf_printf(out, " WHERE %s", q->where);
+}
+
 void rows_ready(struct rpc_call *call)
 {
 	struct row_watch *rw = rpc_call_state(call);

@@ -128,6 +128,7 @@ static void send_rows(struct row_watch *rw, struct watch_table *t, struct chunk_
 		t->cursor = last_ts;
 	rw->sent += n;
 	atomic_fetch_add_explicit(&rw->w.s->rows_sent, n, memory_order_relaxed);
+	rpc_call_add_rows(rw->w.call, n);
 	if (!q->head && t->end_pending && q == &t->page) {
 		t->end_pending = false;
 		wire_put_uint(&b, SNAPSHOT_END, 1);

@@ -12,6 +12,7 @@
 #include "daemon/host.h"
 #include "daemon/probe.h"
 #include "daemon/tables.h"
+#include "daemon/window.h"
 #include "store/query.h"
 
 #define LOG_MODULE "control"
@@ -320,6 +321,7 @@ const struct api_ops control_ops = {
 	.tables = list_tables,
 	.snapshot = control_snapshot,
 	.query = query,
+	.window = control_window,
 	.governor_get = control_governor_get,
 	.limits_update = control_limits_update,
 	.daemon_get = control_daemon_get,
