@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -13,6 +14,7 @@
 #include "clients/ringside/text.h"
 
 static volatile sig_atomic_t caught;
+static atomic_bool caught_flag; /* the same for other threads and libraries */
 static pthread_t main_thread;
 
 /* Texts of the daemon hold names that others chose: nothing in them may act on a terminal. */
@@ -103,6 +105,7 @@ int cli_out_done(struct out *o, int code)
 static void on_signal(int sig)
 {
 	caught = sig;
+	atomic_store_explicit(&caught_flag, true, memory_order_relaxed);
 	if (!pthread_equal(pthread_self(), main_thread))
 		pthread_kill(main_thread, sig);
 }
@@ -112,20 +115,29 @@ bool cli_interrupted(void)
 	return caught != 0;
 }
 
+const atomic_bool *cli_interrupt_flag(void)
+{
+	return &caught_flag;
+}
+
 void cli_clear_interrupt(void)
 {
 	caught = 0;
+	atomic_store(&caught_flag, false);
 }
 
 void cli_catch_interrupts(void)
 {
 	/* No SA_RESTART: a read of the terminal must come back. */
-	struct sigaction sa = {.sa_handler = on_signal};
+	struct sigaction sa = {.sa_handler = on_signal}, old;
 
 	main_thread = pthread_self();
 	sigemptyset(&sa.sa_mask);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
+	/* The terminal went away; nohup has it ignored and is obeyed. */
+	if (sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+		sigaction(SIGHUP, &sa, NULL);
 }
 
 void cli_die_of_interrupt(void)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <protobuf-c/protobuf-c.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -112,8 +113,10 @@ size_t cli_height(const struct cli *cli);
 int cli_out_new(struct cli *cli, struct out **ret);
 /* Ends the output. code, or CLI_REFUSED with a sentence when it couldn't be written. */
 int cli_out_done(struct out *o, int code);
-/* Set by SIGINT and SIGTERM once cli_catch_interrupts() was called. */
+/* Set by SIGINT, SIGTERM and SIGHUP once cli_catch_interrupts() was called. */
 bool cli_interrupted(void);
+/* The same, to be polled by who knows nothing of us. */
+const atomic_bool *cli_interrupt_flag(void);
 void cli_clear_interrupt(void);
 void cli_catch_interrupts(void);
 /* Ends the process as the caught signal would have, so that a calling shell sees it. */
@@ -150,6 +153,7 @@ int verb_plugin_check(struct cli *cli, const struct args *args);
 int verb_tables(struct cli *cli, const struct args *args);
 int verb_schema(struct cli *cli, const struct args *args);
 int verb_sql(struct cli *cli, const struct args *args);
+int verb_snapshot(struct cli *cli, const struct args *args);
 int verb_watch(struct cli *cli, const struct args *args);
 int verb_top(struct cli *cli, const struct args *args);
 int verb_history(struct cli *cli, const struct args *args);

@@ -10,6 +10,7 @@
 
 #include "base/services.h"
 #include "clients/ringside/cli.h"
+#include "store/query.h"
 
 #define DEFAULT_SOCKET "/run/ringside/ringside.sock"
 
@@ -81,6 +82,9 @@ int main(int argc, char **argv)
 	struct args args;
 	int r;
 
+	/* Where its own binary isn't installed, the worker of 'sql --file' is this one. */
+	if (argc == 1 && strcmp(argv[0], QUERY_WORKER_NAME) == 0)
+		query_worker_main(argc, argv);
 	setlocale(LC_CTYPE, "");
 	/* The parent may have left it ignored; "ringside sql ... | head" must end. */
 	signal(SIGPIPE, SIG_DFL);

@@ -125,7 +125,8 @@ static void load_words(struct shell *sh)
 	for (size_t i = 0; i < ARRAY_SIZE(sql_words); i++)
 		if (add_word(sh, sql_words[i]) < 0)
 			return;
-	if (cli_call_quiet(sh->session->cli, "/ringside.v1.TableService/ListTables", &request,
+	if (sh->session->file ||
+	    cli_call_quiet(sh->session->cli, "/ringside.v1.TableService/ListTables", &request,
 			   &ringside__v1__list_tables_response__descriptor, WORDS_TIMEOUT_NS,
 			   &answer) < 0)
 		return;

@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "clients/ringside/progress.h"
 #include "clients/ringside/rows.h"
+#include "clients/ringside/sqlfile.h"
 #include "clients/ringside/sqltext.h"
 #include "clients/ringside/text.h"
 
@@ -124,15 +125,34 @@ static int read_stream(struct result *res, struct client_stream *stream, struct 
 	}
 }
 
+static int run_remote(struct result *res, char *sql, struct err *err)
+{
+	struct sql_session *s = res->session;
+	Ringside__V1__QueryRequest request = RINGSIDE__V1__QUERY_REQUEST__INIT;
+	struct client_stream *stream = NULL;
+	int r;
+
+	request.sql = sql;
+	request.n_parameters = s->nparams;
+	request.parameters = s->params;
+	request.max_rows = s->max_rows;
+	r = client_stream_open(s->cli->client, "/ringside.v1.QueryService/Query", &request.base,
+			       &ringside__v1__query_response__descriptor, s->cli->timeout_ns,
+			       &stream, err);
+	if (r >= 0)
+		r = read_stream(res, stream, err);
+	if (stream)
+		client_stream_free(stream);
+	return r;
+}
+
 int sql_run(struct sql_session *s, const char *text, size_t len)
 {
-	Ringside__V1__QueryRequest request = RINGSIDE__V1__QUERY_REQUEST__INIT;
 	struct result res = {.session = s, .started = clock_mono_ns()};
 	_cleanup_free_ char *sql = NULL;
-	struct client_stream *stream = NULL;
 	struct progress progress;
 	struct err err = {0};
-	int r = cli_connect(s->cli);
+	int r = s->file ? 0 : cli_connect(s->cli);
 
 	if (r)
 		return r;
@@ -148,21 +168,12 @@ int sql_run(struct sql_session *s, const char *text, size_t len)
 	sql = strndup(text, len);
 	if (!sql)
 		return cli_fail(CLI_REFUSED, "out of memory");
-	request.sql = sql;
-	request.n_parameters = s->nparams;
-	request.parameters = s->params;
-	request.max_rows = s->max_rows;
 	progress_begin(&progress, s->cli->tty_err, "querying");
 	res.progress = &progress;
-	r = client_stream_open(s->cli->client, "/ringside.v1.QueryService/Query", &request.base,
-			       &ringside__v1__query_response__descriptor, s->cli->timeout_ns,
-			       &stream, &err);
-	if (r >= 0)
-		r = read_stream(&res, stream, &err);
+	r = s->file ? sql_file_run(s->file, s, sql, &progress, &res.stats, &err)
+		    : run_remote(&res, sql, &err);
 	progress_end(&progress);
-	if (stream)
-		client_stream_free(stream);
-	if (res.columns_seen)
+	if (res.columns_seen || s->file)
 		out_end(s->out);
 	if (r == 0)
 		note_stats(&res);
@@ -286,6 +297,8 @@ int verb_sql(struct cli *cli, const struct args *args)
 
 	if (!r)
 		r = take_params(&s, args);
+	if (!r && args_get(args, "file"))
+		r = sql_file_open(&s.file, args_get(args, "file"));
 	if (!r)
 		r = cli_out_new(cli, &s.out);
 	if (!r) {
@@ -303,6 +316,7 @@ int verb_sql(struct cli *cli, const struct args *args)
 			r = cli_out_done(s.out, r);
 	}
 	out_free(s.out);
+	sql_file_close(s.file);
 	free(s.values);
 	free(s.params);
 	if (r == SQL_INTERRUPTED) {

@@ -13,6 +13,8 @@
 /* Of sql_run() alone, never an exit code: Ctrl-C ended the statement. */
 #define SQL_INTERRUPTED 130
 
+struct sql_file;
+
 struct sql_session {
 	struct cli *cli;
 	struct out *out;
@@ -20,6 +22,7 @@ struct sql_session {
 	Ringside__V1__Value **params;
 	size_t nparams;
 	uint64_t max_rows;
+	struct sql_file *file; /* instead of a daemon; NULL: none */
 	bool summary; /* "12 rows (3 ms)" after each result */
 };
 

@@ -100,6 +100,17 @@ static const struct verb_option sql_options[] = {
 	{"param", 'p', "VALUE", NULL, true,
 	 "value of ?1, ?2, ... in order: 42, 1.5, null, or text; 'quoted' is always text"},
 	{"max-rows", 'n', "N", NULL, false, "stop after N rows"},
+	{"file", 'f', "FILE", "@file", false,
+	 "read a snapshot, or a segment of a ring, instead of asking a daemon"},
+	{0},
+};
+
+static const struct verb_option snapshot_options[] = {
+	{"since", 0, "WHEN", NULL, false,
+	 "rows from then on: 5m (that long ago) or 2026-11-22T00:10:00 (default: all)"},
+	{"until", 0, "WHEN", NULL, false, "rows up to then, written the same (default: now)"},
+	{"table", 't', "NAME", "@table", true, "only this table; may be given again (default: all)"},
+	{"force", 0, NULL, NULL, false, "replace FILE if it is there"},
 	{0},
 };
 
@@ -193,9 +204,27 @@ static const struct verb verbs[] = {
 		 "from a pipe it reads statements that end with a semicolon. Whenever rows are "
 		 "known to be missing "
 		 "from the answer, a line on standard error says how many.\n\n"
+		 "With --file the answer comes from a file that 'ringside snapshot' made, or from a "
+		 "segment of a ring; no daemon is needed. There ago() and now_ns() count from the "
+		 "end of what the file holds.\n\n"
 		 "Example: ringside sql \"SELECT process_name, sum(bytes_written) FROM netflow "
 		 "GROUP BY 1 ORDER BY 2 "
 		 "DESC LIMIT 10\""},
+	{.name = "snapshot",
+	 .args = "FILE",
+	 .min_args = 1,
+	 .max_args = 1,
+	 .words = "@file",
+	 .summary = "keep a window of the ring as one SQLite file",
+	 .options = snapshot_options,
+	 .run = verb_snapshot,
+	 .help = "All rows of the window as they stand at one moment, while the ring moves on, and "
+		 "live tables as they are now. Any sqlite3 reads the file; so does 'ringside sql "
+		 "--file FILE', with the functions of Ringside. The tables snapshot_info, "
+		 "snapshot_tables and snapshot_columns in it say of which host and time it is, how "
+		 "complete, and what each column means. The file is there when it is whole, or not "
+		 "at all; only its owner may read it.\n\n"
+		 "Example: ringside snapshot --since 5m incident.db"},
 	{.name = "watch",
 	 .args = "TABLE...",
 	 .max_args = MANY,
