@@ -93,6 +93,15 @@ static void found_table(void *arg, const char *name, uint64_t ts_max)
 	s->found[s->nfound++].ts_max = ts_max;
 }
 
+static uint64_t last_write_ns(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return 0; /* gone: then nothing depends on it */
+	return (uint64_t)st.st_mtim.tv_sec * NSEC_PER_SEC + (uint64_t)st.st_mtim.tv_nsec;
+}
+
 /* Newer than this daemon, or not to be read now: kept, and evicted in its turn. */
 static void recover_skip(struct store *s, struct ring_entry *e, const char *path, int version,
 			 const char *why)
@@ -106,24 +115,45 @@ static void recover_skip(struct store *s, struct ring_entry *e, const char *path
 	} else {
 		store_event(s, "unreadable", "cannot read segment '%s': %s, skipping", path, why);
 	}
+	/* No row of it is younger than its last write: its age counts from there, and new rows come
+	 * after it. */
+	e->ts_max = last_write_ns(path);
+	if (e->ts_max > s->found_floor)
+		s->found_floor = e->ts_max;
 }
 
-static void recover_file(struct store *s, const struct segment_file *f)
+/* Not the file's fault: whoever starts the daemon can mend it, and nothing has been decided yet. */
+static bool out_of_resources(int rc, int error)
+{
+	return rc == SQLITE_NOMEM ||
+	       (rc == SQLITE_CANTOPEN &&
+		(error == EMFILE || error == ENFILE || error == ENOMEM));
+}
+
+static int recover_file(struct store *s, const struct segment_file *f, struct err *err)
 {
 	struct ring *r = &s->rings[f->ring];
 	struct segment_facts facts = {};
 	struct ring_entry *e;
 	uint64_t wal = 0;
 	char why[200] = "";
-	int rc;
+	int rc = SQLITE_OK;
 
 	if (f->number >= r->next_number)
 		r->next_number = f->number + 1;
 	segment_size(f->path, &wal);
-	rc = segment_inspect(f->path, f->sealed, &facts, found_table, s, why, sizeof(why));
+	for (int tries = 0; tries < 2; tries++) { /* what passes by itself is no reason to skip it */
+		errno = 0;
+		rc = segment_inspect(f->path, f->sealed, &facts, found_table, s, why, sizeof(why));
+		if (out_of_resources(rc, errno))
+			return err_set(err, rc == SQLITE_NOMEM ? -ENOMEM : -errno,
+				       "cannot read segment '%s': %s", f->path, why);
+		if (rc == SQLITE_OK || rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT)
+			break;
+	}
 	if (rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT) {
 		store_quarantine(r, f->path, why);
-		return;
+		return 0;
 	}
 	if (r->nentries == RING_ENTRIES_MAX) {
 		segment_unlink(r->entries[0].path);
@@ -143,6 +173,7 @@ static void recover_file(struct store *s, const struct segment_file *f)
 	snprintf(e->path, sizeof(e->path), "%s", f->path);
 	if (rc != SQLITE_OK || facts.version > SCHEMA_VERSION)
 		recover_skip(s, e, f->path, facts.version, why);
+	return 0;
 }
 
 static void recover_leftovers(struct store *s)
@@ -170,8 +201,12 @@ int store_recover(struct store *s, struct err *err)
 	n = schema_list(s->dir, files, RECOVER_FILES_MAX, err);
 	if (n < 0)
 		return n;
-	for (int i = 0; i < n; i++)
-		recover_file(s, &files[i]);
+	for (int i = 0; i < n; i++) {
+		int r = recover_file(s, &files[i], err);
+
+		if (r < 0)
+			return r;
+	}
 	for (unsigned int i = 0; i < RING_X_MAX; i++) {
 		struct ring *r = &s->rings[i];
 		struct ring_entry *e = r->nentries ? &r->entries[r->nentries - 1] : NULL;

@@ -102,6 +102,7 @@ struct store {
 	unsigned int ntables;
 	struct found_table found[STORE_TABLES_MAX];
 	unsigned int nfound;
+	uint64_t found_floor; /* last write of a segment that couldn't be read */
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake;    /* the store thread has something to do */

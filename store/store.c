@@ -179,6 +179,8 @@ int store_add_table(struct store *s, const struct table *table, struct err *err)
 	for (unsigned int i = 0; i < s->nfound; i++)
 		if (!strcmp(s->found[i].name, table->name))
 			atomic_store(&t->last_ts, s->found[i].ts_max);
+	if (atomic_load(&t->last_ts) < s->found_floor)
+		atomic_store(&t->last_ts, s->found_floor);
 	ring = &s->rings[t->ring];
 	ring->table_list[ring->tables.n++] = t;
 	s->tables[s->ntables++] = t;
