@@ -37,7 +37,7 @@ const char *const socket_type_names[] = {"",	     "stream", "dgram",	 "raw",	  "
 
 #define TYPE_OTHER (ARRAY_SIZE(socket_type_names) - 2)
 
-void sock_end_set(struct sock_end *e, uint16_t family, const uint32_t addr[4], uint16_t port)
+static void end_set(struct sock_end *e, uint16_t family, const uint32_t addr[4], int32_t port)
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	const uint32_t v4[4] = {addr[3]};
@@ -50,6 +50,13 @@ void sock_end_set(struct sock_end *e, uint16_t family, const uint32_t addr[4], u
 		return;
 	e->port = port;
 	e->ip = true;
+}
+
+void sock_end_set(struct sock_end *e, const struct sock_facts *s, const uint32_t addr[4],
+		  uint16_t port)
+{
+	/* The kernel keeps the protocol's number there. */
+	end_set(e, s->family, addr, s->type == SOCK_RAW ? -1 : port);
 }
 
 static void parse_unix(struct sock_end *e, const uint8_t *path, size_t len)
@@ -118,11 +125,11 @@ void sock_end_parse(struct sock_end *e, const uint8_t *name, size_t len)
 	if (family == AF_INET && len >= offsetof(struct sockaddr_in, sin_zero)) {
 		memcpy(&in, name, offsetof(struct sockaddr_in, sin_zero));
 		addr[0] = in.sin_addr.s_addr;
-		sock_end_set(e, family, addr, ntohs(in.sin_port));
+		end_set(e, family, addr, ntohs(in.sin_port));
 	} else if (family == AF_INET6 && len >= offsetof(struct sockaddr_in6, sin6_scope_id)) {
 		memcpy(&in6, name, offsetof(struct sockaddr_in6, sin6_scope_id));
 		memcpy(addr, &in6.sin6_addr, sizeof(addr));
-		sock_end_set(e, family, addr, ntohs(in6.sin6_port));
+		end_set(e, family, addr, ntohs(in6.sin6_port));
 	} else if (family == AF_UNIX) {
 		parse_unix(e, name + sizeof(family), len - sizeof(family));
 	} else if (family != AF_INET && family != AF_INET6) {

@@ -58,7 +58,7 @@ extern const char *const socket_type_names[];	/* by SOCK_*, then one for all oth
 /* One end of a socket. */
 struct sock_end {
 	struct ip_addr addr;
-	uint16_t port;
+	int32_t port;  /* -1: raw sockets have none */
 	bool ip;       /* the two above are known */
 	char text[400]; /* for the column path; "" for IP */
 };
@@ -66,8 +66,9 @@ struct sock_end {
 /* A struct sockaddr of len bytes, as a process or the kernel wrote it. What is cut off is left out;
  * addresses that map IPv4 are IPv4. */
 void sock_end_parse(struct sock_end *e, const uint8_t *name, size_t len);
-/* The end of an inet or inet6 socket; none of another's. */
-void sock_end_set(struct sock_end *e, uint16_t family, const uint32_t addr[4], uint16_t port);
+/* An end of an inet or inet6 socket; none of another's. */
+void sock_end_set(struct sock_end *e, const struct sock_facts *s, const uint32_t addr[4],
+		  uint16_t port);
 
 /*
  * The columns that both tables have. 0, or -EBADMSG if the sample isn't one. *name (never NULL) gets

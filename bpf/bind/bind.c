@@ -58,10 +58,10 @@ static int bind_event(struct instance *in, const void *ev, size_t len)
 		return 0;
 	sockcall_fill(in, 0, row, e, &end);
 	if (!e->error)
-		sock_end_set(&end, e->s.family, e->s.local, e->s.local_port);
+		sock_end_set(&end, &e->s, e->s.local, e->s.local_port);
 	row->port = end.ip ? end.port : -1;
 	row->addr = end.addr;
-	row->ephemeral = !e->error && end.ip && end.port && !(e->flags & SOCKCALL_PORT_ASKED);
+	row->ephemeral = !e->error && end.ip && end.port > 0 && !(e->flags & SOCKCALL_PORT_ASKED);
 	return 0;
 }
 
