@@ -55,7 +55,7 @@ struct user_entry {
 
 struct enrich {
 	int cgroup_roots[PROCESS_CONTROLLER_X_MAX]; /* cgroup2 and those of version 1; -1: none */
-	uint64_t self_root;
+	uint64_t self_root, init_root; /* root_of() ourselves and the first process */
 	struct names *names;
 	struct cgroup_entry cgroups[CGROUP_SETS][WAYS];
 	struct process_entry processes[PROCESS_SETS][WAYS];
@@ -116,6 +116,7 @@ int enrich_new(struct enrich **ret)
 			e->cgroup_roots[0] = open(roots[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	}
 	e->self_root = root_of((uint32_t)getpid());
+	e->init_root = root_of(1);
 	*ret = e;
 	return 0;
 }
@@ -379,11 +380,15 @@ static void read_user(struct enrich *e, uint32_t pid, uint32_t uid, char dst[sta
 static const char *user_name(void *ctx, uint32_t pid, uint32_t uid)
 {
 	struct enrich *e = ctx;
-	/* Our own never changes, and stands for most processes. */
-	uint64_t root = pid == (uint32_t)getpid() ? e->self_root : root_of(pid);
-	uint64_t now = clock_mono_ns();
-	struct user_entry *set = e->users[mix(root ^ uid) % USER_SETS], *victim = set;
+	uint64_t root, now = clock_mono_ns();
+	struct user_entry *set, *victim;
 
+	/* These never change, and stand for most processes. */
+	if (pid == (uint32_t)getpid())
+		root = e->self_root;
+	else
+		root = pid == 1 ? e->init_root : root_of(pid);
+	set = victim = e->users[mix(root ^ uid) % USER_SETS];
 	if (!root)
 		return "";
 	for (size_t i = 0; i < WAYS; i++) {

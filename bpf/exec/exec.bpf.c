@@ -8,8 +8,24 @@
 #include "bpf/plugin.bpf.h"
 
 #include "bpf/exec/exec.h"
+#include "bpf/lib/exe.bpf.h"
 #include "bpf/lib/path.bpf.h"
 #include "bpf/lib/process.bpf.h"
+#include "bpf/lib/syscall.bpf.h"
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct kernel_cap {
+	u32 cap[2];
+};
+
+/* Since f122a08b197d ("capability: just use a 'u64' instead of a 'u32[2]' array"), 6.3, of one u64;
+ * on machines with the low byte first that is the same. */
+struct cred___caps {
+	struct kernel_cap cap_effective;
+};
+
+#pragma clang attribute pop
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -45,6 +61,20 @@ struct {
 	__type(value, __u8);
 } ended SEC(".maps");
 
+/* Arguments of calls that go on, by the number of the thread that made them. */
+struct exec_call {
+	__u64 filename, argv;
+	__s32 dirfd;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct exec_call);
+} calls SEC(".maps");
+
 static __always_inline struct exec_config config_read(void)
 {
 	union exec_word w = {};
@@ -63,10 +93,9 @@ static __always_inline void put_filename(struct exec_event *e, struct linux_binp
 	e->filename_len = e->size = n > 0 ? n : 0;
 }
 
-static __always_inline void put_paths(struct exec_event *e, struct task_struct *t)
+static __always_inline void put_exe(struct exec_event *e, struct task_struct *t)
 {
 	struct file *exe = BPF_CORE_READ(t, mm, exe_file);
-	struct fs_struct *fs = BPF_CORE_READ(t, fs);
 	const __u32 max = EXEC_PATHS_MAX - EXEC_NAME_SIZE;
 
 	if (!path_write((void *)exe + bpf_core_field_offset(struct file, f_path), e->data, &e->size,
@@ -75,6 +104,14 @@ static __always_inline void put_paths(struct exec_event *e, struct task_struct *
 	e->exe_len = e->size - e->filename_len;
 	if (!BPF_CORE_READ(exe, f_inode, i_nlink))
 		e->flags |= EXEC_DELETED;
+	exe_read(&e->exe, t);
+}
+
+static __always_inline void put_cwd(struct exec_event *e, struct task_struct *t)
+{
+	struct fs_struct *fs = BPF_CORE_READ(t, fs);
+	const __u32 max = EXEC_PATHS_MAX - EXEC_NAME_SIZE;
+
 	if (!path_write((void *)fs + bpf_core_field_offset(struct fs_struct, pwd), e->data,
 			&e->size, max, EXEC_COMPONENTS))
 		e->flags |= EXEC_CWD_CUT;
@@ -139,33 +176,158 @@ static __always_inline void send(struct exec_event *e)
 		plugin_count(PLUGIN_STAT_SUBMITTED);
 }
 
+/* From the parent to the first process of the pid namespaces that we see. */
+static __always_inline void put_ancestors(struct exec_event *e, struct task_struct *t)
+{
+	for (int i = 0; i < EXEC_ANCESTORS; i++) {
+		t = BPF_CORE_READ(t, group_leader, real_parent, group_leader);
+		e->chain[i].pid = BPF_CORE_READ(t, tgid);
+		if (!e->chain[i].pid)
+			break;
+		task_leader_comm(t, e->chain[i].comm);
+		e->ancestors = i + 1;
+	}
+}
+
+/* What all events have; NULL: none is wanted of this process. */
+static __always_inline struct exec_event *event_begin(struct task_struct *t, enum exec_kind kind)
+{
+	struct cred___caps *cred = (void *)BPF_CORE_READ(t, cred);
+	struct exec_event *e;
+	__u32 zero = 0;
+
+	if (task_is_self(t) || !process_wanted(t) || sampled_out_of(BPF_CORE_READ(t, tgid)))
+		return NULL;
+	e = bpf_map_lookup_elem(&scratch, &zero);
+	if (!e)
+		return NULL;
+	__builtin_memset(e, 0, offsetof(struct exec_event, data));
+	e->kind = kind;
+	process_read(&e->p, t);
+	e->euid = BPF_CORE_READ(t, cred, euid.val);
+	bpf_core_read(&e->capabilities, sizeof(e->capabilities), &cred->cap_effective);
+	if (task_root_is_top(t))
+		e->flags |= EXEC_ROOT_TOP;
+	put_ancestors(e, t);
+	return e;
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(exec_exec, struct task_struct *p, int old_pid, struct linux_binprm *bprm)
 {
 	struct task_struct *t = current_task();
 	struct exec_config config = config_read();
-	struct task_struct *parent;
-	struct exec_event *e;
-	__u32 zero = 0;
+	struct exec_event *e = event_begin(t, EXEC_EXEC);
 
-	if (task_is_self(t) || !process_wanted(t))
-		return 0;
-	e = bpf_map_lookup_elem(&scratch, &zero);
 	if (!e)
 		return 0;
-	__builtin_memset(e, 0, offsetof(struct exec_event, data));
-	e->kind = EXEC_EXEC;
-	process_read(&e->p, t);
 	e->p.tid = old_pid; /* now it has the number of the leader */
-	e->euid = BPF_CORE_READ(t, cred, euid.val);
 	e->argc = BPF_CORE_READ(bprm, argc);
-	parent = BPF_CORE_READ(t, real_parent);
-	task_leader_comm(parent, e->parent);
 	put_filename(e, bprm);
-	put_paths(e, t);
+	put_exe(e, t);
+	put_cwd(e, t);
 	put_memory(e, t, &config);
 	send(e);
 	return 0;
+}
+
+static __always_inline int call_begins(__u64 filename, __u64 argv, __s32 dirfd)
+{
+	struct exec_call call = {.filename = filename, .argv = argv, .dirfd = dirfd};
+	__u32 tid = bpf_get_current_pid_tgid();
+
+	bpf_map_update_elem(&calls, &tid, &call, BPF_ANY); /* an LRU map takes every entry */
+	return 0;
+}
+
+/* The kernel has read the name, and most of the arguments: what it hasn't may be on a page that
+ * isn't there. */
+static __always_inline void put_call(struct exec_event *e, const struct exec_call *call, __u32 max)
+{
+	volatile __u32 *size = &e->size;
+	__u32 begin, at;
+	long n;
+
+	n = bpf_probe_read_user_str(e->data, 4096, (void *)call->filename);
+	e->filename_len = e->size = n > 0 ? n : 0;
+	put_cwd(e, current_task());
+	begin = *size;
+	for (__u32 i = 0; i < EXEC_FAILED_ARGS + 1; i++) {
+		__u64 arg = 0;
+
+		at = *size;
+		if (bpf_probe_read_user(&arg, sizeof(arg), (void *)(call->argv + i * sizeof(arg))))
+			e->flags |= EXEC_ARGS_UNREADABLE;
+		if (!arg)
+			break;
+		if (i == EXEC_FAILED_ARGS || at - begin > max ||
+		    at > EXEC_PATHS_MAX + EXEC_BLOCK_MAX) {
+			e->flags |= EXEC_ARGS_CUT;
+			break;
+		}
+		n = bpf_probe_read_user_str(e->data + at, EXEC_FAILED_ARG_SIZE, (void *)arg);
+		if (n < 0) {
+			e->flags |= EXEC_ARGS_UNREADABLE;
+			break;
+		}
+		if (n == EXEC_FAILED_ARG_SIZE)
+			e->flags |= EXEC_ARGS_CUT;
+		*size = at + n;
+		e->argc = i + 1;
+	}
+	e->args_len = *size - begin;
+	if (e->args_len > max) {
+		e->args_len = max;
+		e->flags |= EXEC_ARGS_CUT;
+	}
+}
+
+static __always_inline int call_ends(long ret)
+{
+	__u32 tid = bpf_get_current_pid_tgid();
+	struct exec_call *found = bpf_map_lookup_elem(&calls, &tid), call;
+	struct exec_config config = config_read();
+	struct exec_event *e;
+
+	if (!found)
+		return 0; /* began before we looked, or it has the number of the leader now */
+	call = *found;
+	bpf_map_delete_elem(&calls, &tid);
+	if (ret >= 0)
+		return 0;
+	e = event_begin(current_task(), EXEC_FAILED);
+	if (!e)
+		return 0;
+	e->error = -ret;
+	e->dirfd = call.dirfd;
+	put_call(e, &call, config.args_max);
+	send(e);
+	return 0;
+}
+
+/* Attached only while the option failed asks for it. */
+SEC("tp/syscalls/sys_enter_execve")
+int exec_call_begins(struct syscall_enter *ctx)
+{
+	return call_begins(ctx->args[0], ctx->args[1], EXEC_FDCWD);
+}
+
+SEC("tp/syscalls/sys_enter_execveat")
+int exec_callat_begins(struct syscall_enter *ctx)
+{
+	return call_begins(ctx->args[1], ctx->args[2], ctx->args[0]);
+}
+
+SEC("tp/syscalls/sys_exit_execve")
+int exec_call_ends(struct syscall_exit *ctx)
+{
+	return call_ends(ctx->ret);
+}
+
+SEC("tp/syscalls/sys_exit_execveat")
+int exec_callat_ends(struct syscall_exit *ctx)
+{
+	return call_ends(ctx->ret);
 }
 
 /* Once a process: the first of its last threads that gets here. */
@@ -216,7 +378,7 @@ int BPF_PROG(exec_exit, struct task_struct *p)
 
 	if (!config.exits || !process_is_over(t, &id))
 		return 0;
-	if (task_is_self(t) || !process_wanted(t))
+	if (task_is_self(t) || !process_wanted(t) || sampled_out_of(id.tgid))
 		return 0;
 	e = event_reserve(sizeof(*e));
 	if (!e)

@@ -2,11 +2,13 @@
 /* What the kernel half of the exec plugin hands to the user half. */
 #pragma once
 
+#include "bpf/lib/exe.h"
 #include "bpf/lib/process.h"
 
 enum exec_kind {
 	EXEC_EXEC = 1, /* struct exec_event */
 	EXEC_EXIT,     /* struct exec_exit */
+	EXEC_FAILED,   /* struct exec_event: a call that didn't lead to a program */
 };
 
 /* Components of a path that are followed; a path is at most PATH_MAX bytes, which few of them fill. */
@@ -22,6 +24,21 @@ enum exec_flag {
 	EXEC_DELETED = 4,	 /* no name leads to the executable: unlinked, or never had one */
 	EXEC_ARGS_UNREADABLE = 8, /* the process's memory couldn't be read */
 	EXEC_ENV_UNREADABLE = 16,
+	EXEC_ARGS_CUT = 32, /* of a call that failed: there are more */
+	EXEC_ROOT_TOP = 64, /* its root is that of its mount namespace */
+};
+
+/* Parents that are told of; shells, su, sudo and sessions of systemd are seven deep. */
+#define EXEC_ANCESTORS 10
+/* AT_FDCWD: execve() has no directory of its own. */
+#define EXEC_FDCWD (-100)
+/* Of a call that failed, whose arguments lie anywhere: so many, and so long each. */
+#define EXEC_FAILED_ARGS     32
+#define EXEC_FAILED_ARG_SIZE 512
+
+struct exec_ancestor {
+	__u32 pid;
+	char comm[PROCESS_COMM_SIZE];
 };
 
 /* data: file name as it was given; components of executable and of the directory, the last one first,
@@ -35,8 +52,13 @@ struct exec_event {
 	__u32 argc;
 	__u32 args_size; /* all of them; more than args_len: cut off */
 	__u16 filename_len, exe_len, cwd_len, args_len, env_len;
-	__u16 pad[3];
-	char parent[PROCESS_COMM_SIZE];
+	__u16 ancestors; /* how many there are in chain, from the parent on */
+	__u16 pad[2];
+	__s32 error; /* of a call that failed: errno */
+	__s32 dirfd; /* and what its file name is relative to */
+	__u64 capabilities; /* effective: bits by CAP_ numbers */
+	struct exe_id exe;
+	struct exec_ancestor chain[EXEC_ANCESTORS];
 	char data[EXEC_DATA_MAX];
 };
 

@@ -11,9 +11,9 @@
 
 struct exec_row {
 	PROCESS_COLUMNS;
-	uint32_t euid, argc;
+	uint32_t euid, argc, error_raw;
 	char parent[PROCESS_COMM_SIZE];
-	struct str filename, exe, cwd, argv, env;
+	struct str user, ancestry, capabilities, filename, exe, sha256, cwd, argv, env, error;
 	uint8_t truncated, deleted;
 };
 
@@ -21,15 +21,26 @@ PROCESS_ROW_CHECK(exec_row);
 
 static const struct field exec_fields[] = {
 	PROCESS_FIELDS(exec_row, "when the new program began"),
+	FIELD(exec_row, user, STR, TEXT, TAG, "", "name of uid in the process's own passwd",
+	      .null = NULL_ZERO, .dict = true),
 	FIELD(exec_row, euid, U32, INT64, TAG, "", "user whose rights it has"),
+	FIELD(exec_row, capabilities, STR, TEXT, TAG, "",
+	      "effective ones (cap_net_raw,cap_sys_admin), or all; NULL: none", .null = NULL_ZERO,
+	      .dict = true),
 	FIELD(exec_row, parent, CHARS, TEXT, TAG, "", "name of its parent", .null = NULL_ZERO,
 	      .dict = true),
+	FIELD(exec_row, ancestry, STR, TEXT, TAG, "",
+	      "its parents with their numbers, the first of them first: "
+	      "systemd(1)/sshd(811)/bash(1204)",
+	      .null = NULL_ZERO, .dict = true),
 	FIELD(exec_row, filename, STR, TEXT, TAG, "",
 	      "the file as the call named it: for a script, the script", .null = NULL_ZERO,
 	      .dict = true),
 	FIELD(exec_row, exe, STR, TEXT, TAG, "",
 	      "the executable that runs, from the root of its mount namespace", .null = NULL_ZERO,
 	      .dict = true),
+	FIELD(exec_row, sha256, STR, TEXT, TAG, "",
+	      "digest of the executable, with the option sha256", .null = NULL_ZERO, .dict = true),
 	FIELD(exec_row, deleted, U8, BOOL, TAG, "",
 	      "no name leads to the executable: deleted, or made in memory"),
 	FIELD_CONTENT(exec_row, argv, STR, TEXT, TAG, "",
@@ -42,11 +53,14 @@ static const struct field exec_fields[] = {
 	      .dict = true),
 	FIELD_CONTENT(exec_row, env, STR, TEXT, TAG, "",
 		      "variables of the environment that the option env names", .null = NULL_ZERO),
+	FIELD(exec_row, error, STR, TEXT, TAG, "",
+	      "why the call failed (ENOENT); NULL: it didn't. With the option failed",
+	      .null = NULL_ZERO, .dict = true),
+	FIELD(exec_row, error_raw, U32, INT64, TAG, "", "the same as a number", .null = NULL_ZERO),
 };
 
-const struct table exec_table = TABLE(exec_row, AUDIT, "exec",
-				      "Programs started, one row each successful exec",
-				      exec_fields);
+const struct table exec_table =
+	TABLE(exec_row, AUDIT, "exec", "Programs started, one row each exec", exec_fields);
 
 struct exit_row {
 	PROCESS_COLUMNS;
@@ -87,7 +101,7 @@ enum process_state {
 	STATE_X_MAX,
 };
 
-static const char *const state_names[] = {"",	    "running", "sleeping", "disk_sleep",
+static const char *const state_names[] = {"",	     "running", "sleeping", "disk_sleep",
 					  "stopped", "traced",	"zombie",   "dead",
 					  "idle",    "parked",	NULL};
 
@@ -112,8 +126,8 @@ static const struct field processes_fields[] = {
 	      "processor time of its first thread and of those that ended"),
 };
 
-const struct table processes_table = TABLE(processes_row, LIVE, "processes",
-					   "Processes as they are now", processes_fields);
+const struct table processes_table =
+	TABLE(processes_row, LIVE, "processes", "Processes as they are now", processes_fields);
 
 static struct str take_text(struct instance *in, struct buf *text)
 {
@@ -147,14 +161,80 @@ static struct str env_text(struct instance *in, const char *data, size_t len)
 	return st->text.len ? take_text(in, &st->text) : (struct str){0};
 }
 
-int exec_row_add(struct instance *in, const struct exec_event *e, size_t len)
+/* As the kernel names it for the new program: relative to a directory that only the caller knows.
+ */
+static struct str filename_text(struct instance *in, const struct exec_event *e)
+{
+	struct exec_state *st = in->state;
+	size_t len = strnlen(e->data, e->filename_len);
+
+	if (e->kind == EXEC_FAILED && e->dirfd != EXEC_FDCWD && *e->data != '/') {
+		buf_printf(&st->text, "/dev/fd/%d%s", e->dirfd, len ? "/" : "");
+		buf_add(&st->text, e->data, len);
+		return take_text(in, &st->text);
+	}
+	return instance_str(in, EXEC_TABLE, e->data, len);
+}
+
+/* The host's passwd for a process that sees that, though it may be gone already. */
+static struct str user_text(struct instance *in, const struct exec_event *e)
+{
+	const struct exec_state *st = in->state;
+	bool host = e->flags & EXEC_ROOT_TOP && e->p.mntns_id && e->p.mntns_id == st->host_mntns;
+	const char *user =
+		in->enrich->user_name(in->enrich_ctx, host ? st->host_pid : e->p.pid, e->p.uid);
+
+	return instance_str(in, EXEC_TABLE, user, strlen(user));
+}
+
+static void add_origin(struct instance *in, struct exec_row *row, const struct exec_event *e)
+{
+	struct exec_state *st = in->state;
+
+	row->user = user_text(in, e);
+	if (e->ancestors)
+		memcpy(row->parent, e->chain[0].comm,
+		       strnlen(e->chain[0].comm, sizeof(row->parent) - 1));
+	exec_ancestry_add(&st->text, e->chain, e->ancestors);
+	if (e->ancestors)
+		row->ancestry = take_text(in, &st->text);
+	exec_caps_add(&st->text, e->capabilities);
+	if (e->capabilities)
+		row->capabilities = take_text(in, &st->text);
+}
+
+static void add_outcome(struct instance *in, struct exec_row *row, const struct exec_event *e,
+			const uint8_t *digest)
+{
+	struct exec_state *st = in->state;
+	const char *name;
+
+	for (size_t i = 0; digest && i < EXEC_HASH_SIZE; i++)
+		buf_printf(&st->text, "%02x", digest[i]);
+	if (digest)
+		row->sha256 = take_text(in, &st->text);
+	if (e->kind != EXEC_FAILED)
+		return;
+	row->error_raw = (uint32_t)e->error;
+	name = strerrorname_np(e->error);
+	if (name)
+		row->error = instance_str(in, EXEC_TABLE, name, strlen(name));
+}
+
+static bool is_consistent(const struct exec_event *e, size_t len)
 {
 	size_t used = (size_t)e->filename_len + e->exe_len + e->cwd_len + e->args_len + e->env_len;
+
+	return used <= len - offsetof(struct exec_event, data) && e->ancestors <= EXEC_ANCESTORS;
+}
+
+int exec_row_add(struct instance *in, const struct exec_event *e, size_t len, const uint8_t *digest)
+{
 	struct exec_state *st = in->state;
 	const char *data = e->data;
 	struct exec_row *row;
 
-	if (used > len - offsetof(struct exec_event, data))
+	if (!is_consistent(e, len))
 		return -EBADMSG;
 	row = instance_row(in, EXEC_TABLE);
 	if (!row)
@@ -163,11 +243,13 @@ int exec_row_add(struct instance *in, const struct exec_event *e, size_t len)
 	row->euid = e->euid;
 	row->argc = e->argc;
 	row->truncated = e->args_len < e->args_size && !(e->flags & EXEC_ARGS_UNREADABLE);
+	row->truncated |= !!(e->flags & EXEC_ARGS_CUT);
 	row->deleted = !!(e->flags & EXEC_DELETED);
-	memcpy(row->parent, e->parent, strnlen(e->parent, sizeof(e->parent) - 1));
-	row->filename = instance_str(in, EXEC_TABLE, data, strnlen(data, e->filename_len));
+	add_origin(in, row, e);
+	row->filename = filename_text(in, e);
 	data += e->filename_len;
-	row->exe = path_text(in, data, e->exe_len, e->flags & EXEC_EXE_CUT);
+	if (e->kind == EXEC_EXEC)
+		row->exe = path_text(in, data, e->exe_len, e->flags & EXEC_EXE_CUT);
 	data += e->exe_len;
 	row->cwd = path_text(in, data, e->cwd_len, e->flags & EXEC_CWD_CUT);
 	data += e->cwd_len;
@@ -176,6 +258,7 @@ int exec_row_add(struct instance *in, const struct exec_event *e, size_t len)
 		row->argv = take_text(in, &st->text);
 	data += e->args_len;
 	row->env = env_text(in, data, e->env_len);
+	add_outcome(in, row, e, digest);
 	return 0;
 }
 

@@ -2,7 +2,11 @@
 /* Texts of exec rows: paths from components, arguments as a shell would take them. */
 #include "bpf/exec/exec_text.h"
 
+#include <assert.h>
+#include <linux/capability.h>
 #include <string.h>
+
+#include "base/macro.h"
 
 void exec_path_add(struct buf *b, const char *components, size_t len, bool cut)
 {
@@ -96,5 +100,90 @@ void exec_env_add(struct buf *b, const char *env, size_t len, const char *name)
 			return;
 		}
 		at += n + 1;
+	}
+}
+
+void exec_ancestry_add(struct buf *b, const struct exec_ancestor *chain, unsigned int n)
+{
+	if (n == EXEC_ANCESTORS && chain[n - 1].pid != 1)
+		buf_puts(b, ".../");
+	while (n--) {
+		buf_add(b, chain[n].comm, strnlen(chain[n].comm, sizeof(chain[n].comm)));
+		buf_printf(b, "(%u)%s", chain[n].pid, n ? "/" : "");
+	}
+}
+
+/* By number: include/uapi/linux/capability.h, of which none was ever taken away. */
+static const char *const cap_names[] = {
+	"chown",
+	"dac_override",
+	"dac_read_search",
+	"fowner",
+	"fsetid",
+	"kill",
+	"setgid",
+	"setuid",
+	"setpcap",
+	"linux_immutable",
+	"net_bind_service",
+	"net_broadcast",
+	"net_admin",
+	"net_raw",
+	"ipc_lock",
+	"ipc_owner",
+	"sys_module",
+	"sys_rawio",
+	"sys_chroot",
+	"sys_ptrace",
+	"sys_pacct",
+	"sys_admin",
+	"sys_boot",
+	"sys_nice",
+	"sys_resource",
+	"sys_time",
+	"sys_tty_config",
+	"mknod",
+	"lease",
+	"audit_write",
+	"audit_control",
+	"setfcap",
+	"mac_override",
+	"mac_admin",
+	"syslog",
+	"wake_alarm",
+	"block_suspend",
+	"audit_read",
+	"perfmon",
+	"bpf",
+	"checkpoint_restore",
+};
+
+static_assert(ARRAY_SIZE(cap_names) == CAP_CHECKPOINT_RESTORE + 1, "a name for each");
+
+/* Those that Linux 5.8 and older had: a kernel sets no bit for one that it doesn't know. */
+#define CAPS_ONCE ((1ull << (CAP_AUDIT_READ + 1)) - 1)
+
+void exec_caps_add(struct buf *b, uint64_t caps)
+{
+	bool first = true;
+
+	if ((caps & CAPS_ONCE) == CAPS_ONCE) {
+		uint64_t newer = caps & ~CAPS_ONCE;
+
+		/* Without gaps from the lowest on: nobody took one away. */
+		if (!((newer >> (CAP_AUDIT_READ + 1)) & ((newer >> (CAP_AUDIT_READ + 1)) + 1))) {
+			buf_puts(b, "all");
+			return;
+		}
+	}
+	for (unsigned int i = 0; i < 64; i++) {
+		if (!(caps & 1ull << i))
+			continue;
+		buf_puts(b, first ? "cap_" : ",cap_");
+		if (i < ARRAY_SIZE(cap_names))
+			buf_puts(b, cap_names[i]);
+		else
+			buf_printf(b, "%u", i);
+		first = false;
 	}
 }

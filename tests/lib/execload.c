@@ -245,6 +245,44 @@ static void usage(int n)
 	       u.ru_stime.tv_sec * 1000000 + u.ru_stime.tv_usec, u.ru_maxrss);
 }
 
+struct failing {
+	const char *what, *program;
+	int n;
+};
+
+/* Calls that nothing comes of: there is no such program. */
+static void *fail(void *arg)
+{
+	const struct failing *f = arg;
+
+	for (int i = 0; i < f->n; i++) {
+		char number[16];
+		char *argv[] = {(char *)f->program, (char *)f->what, number, NULL};
+
+		snprintf(number, sizeof(number), "%d", i);
+		if (strcmp(f->what, "failed_execveat") == 0)
+			run_execveat(f->program, argv);
+		else
+			run_execve(f->program, argv);
+		close_range(3, ~0u, 0); /* the directory of execveat() */
+	}
+	return NULL;
+}
+
+static void failing(const char *what, const char *program, int n)
+{
+	struct failing f = {what, program, n};
+	pthread_t t;
+
+	if (strcmp(what, "failed_thread") != 0) {
+		fail(&f);
+		return;
+	}
+	if (pthread_create(&t, NULL, fail, &f))
+		die("thread");
+	pthread_join(t, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc == 4 ? argv[1] : "";
@@ -265,6 +303,8 @@ int main(int argc, char **argv)
 		threads_exec(argv[2], n);
 	else if (strcmp(what, "threads_end") == 0)
 		threads_end(n);
+	else if (strncmp(what, "failed_", 7) == 0)
+		failing(what, argv[2], n);
 	else if (strcmp(what, "usage") == 0)
 		usage(n);
 	else

@@ -87,13 +87,67 @@ static void test_env(void **state)
 	env("", "", 0, "LANG");
 }
 
+static void test_ancestry(void **state)
+{
+	struct exec_ancestor chain[EXEC_ANCESTORS] = {
+		{1204, "bash"}, {811, "sshd"}, {1, "systemd"}};
+	_cleanup_buf_ struct buf b = {0};
+
+	(void)state;
+	exec_ancestry_add(&b, chain, 0);
+	assert_int_equal(b.len, 0);
+	exec_ancestry_add(&b, chain, 3);
+	assert_string_equal(b.data, "systemd(1)/sshd(811)/bash(1204)");
+	buf_reset(&b);
+	/* As many as are told of: there may be more, unless the last is the first process. */
+	for (size_t i = 0; i < EXEC_ANCESTORS; i++)
+		chain[i] = (struct exec_ancestor){(unsigned int)(20 - i), "sixteen bytes! x"};
+	exec_ancestry_add(&b, chain, EXEC_ANCESTORS);
+	assert_memory_equal(b.data, ".../sixteen bytes! x(11)/", 25);
+	buf_reset(&b);
+	chain[EXEC_ANCESTORS - 1].pid = 1;
+	exec_ancestry_add(&b, chain, EXEC_ANCESTORS);
+	assert_memory_equal(b.data, "sixteen bytes! x(1)/", 20);
+}
+
+static void test_capabilities(void **state)
+{
+	static const struct {
+		uint64_t caps;
+		const char *text;
+	} cases[] = {
+		{0, ""},
+		{1, "cap_chown"},
+		{1ull << 40 | 1 << 21 | 1 << 5, "cap_kill,cap_sys_admin,cap_checkpoint_restore"},
+		{1ull << 41, "cap_41"},
+		{1ull << 63, "cap_63"},
+		{(1ull << 38) - 1, "all"}, /* Linux 5.8 */
+		{(1ull << 41) - 1, "all"}, /* since 5.9 */
+		{(1ull << 42) - 1, "all"}, /* one that isn't known yet */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_buf_ struct buf b = {0};
+
+		exec_caps_add(&b, cases[i].caps);
+		assert_string_equal(b.data ? b.data : "", cases[i].text);
+	}
+	/* One of the newer ones is missing: each is named. */
+	for (int gone = 0; gone < 40; gone++) {
+		_cleanup_buf_ struct buf b = {0};
+
+		exec_caps_add(&b, ((1ull << 41) - 1) & ~(1ull << gone));
+		assert_memory_equal(b.data, "cap_", 4);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_paths),
-		cmocka_unit_test(test_quoting),
-		cmocka_unit_test(test_cut),
-		cmocka_unit_test(test_env),
+		cmocka_unit_test(test_paths),	 cmocka_unit_test(test_quoting),
+		cmocka_unit_test(test_ancestry), cmocka_unit_test(test_capabilities),
+		cmocka_unit_test(test_cut),	 cmocka_unit_test(test_env),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
