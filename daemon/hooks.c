@@ -268,11 +268,54 @@ static int choose(struct bpf_object *obj, const struct hooks_banned *banned, cha
 	return 0;
 }
 
+/* include/linux/bpf_verifier.h, is_tracing_prog_type() */
+static bool runs_anywhere(const struct bpf_program *prog)
+{
+	enum bpf_prog_type type = bpf_program__type(prog);
+
+	return bpf_program__autoload(prog) &&
+	       (type == BPF_PROG_TYPE_KPROBE || type == BPF_PROG_TYPE_TRACEPOINT ||
+		type == BPF_PROG_TYPE_RAW_TRACEPOINT || type == BPF_PROG_TYPE_PERF_EVENT);
+}
+
+/*
+ * Before 7c8199e24fa0 ("bpf: Introduce any context BPF specific memory allocator"), 6.1, such programs
+ * with a hash that isn't allocated beforehand make the kernel warn, which panic_on_warn takes as the
+ * end.
+ */
+static int allocate_before(struct bpf_object *obj)
+{
+	struct bpf_program *p;
+	struct bpf_map *m;
+	bool any = false;
+
+	bpf_object__for_each_program(p, obj)
+		any |= runs_anywhere(p);
+	if (!any || vmlinux_id("bpf_mem_alloc", BTF_KIND_STRUCT) > 0)
+		return 0;
+	bpf_object__for_each_map(m, obj) {
+		enum bpf_map_type type = bpf_map__type(m);
+		int r;
+
+		if (type != BPF_MAP_TYPE_HASH && type != BPF_MAP_TYPE_PERCPU_HASH)
+			continue;
+		r = bpf_map__set_map_flags(m, bpf_map__map_flags(m) & ~(uint32_t)BPF_F_NO_PREALLOC);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 int hooks_choose(struct bpf_object *obj, const struct hooks_banned *banned, char *degraded,
 		 size_t cap, struct err *err)
 {
 	int r = choose(obj, banned, degraded, cap, err);
 
+	if (r == 0) {
+		r = allocate_before(obj);
+		if (r < 0)
+			err_set(err, r, "cannot set up its maps for this kernel: %s", strerror(-r));
+	}
 	hooks_done();
 	return r;
 }

@@ -31,7 +31,8 @@ bool hooks_has_substitute(const struct bpf_object *obj, const struct bpf_program
 /*
  * Leaves autoload on for one program of each group. -EOPNOTSUPP: a required group has none; err
  * says what would be needed and why it isn't there. degraded gets one sentence about the optional
- * groups that are left out ("" if none).
+ * groups that are left out ("" if none). Where programs of tracepoints and probes can't allocate, hash
+ * maps lose BPF_F_NO_PREALLOC.
  */
 int hooks_choose(struct bpf_object *obj, const struct hooks_banned *banned, char *degraded,
 		 size_t cap, struct err *err);
