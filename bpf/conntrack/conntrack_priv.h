@@ -101,3 +101,10 @@ static inline struct conntrack *conntrack(struct instance *in)
 {
 	return in->state;
 }
+
+/* conntrack_table.c: live tables. */
+
+extern const struct table conntrack_nat_table, conntrack_source_table;
+/* -ENOBUFS: the batch is full. */
+int conntrack_show_nat(struct instance *in, struct batch *batch);
+int conntrack_show_sources(struct instance *in, struct batch *batch);
