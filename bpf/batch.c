@@ -3,6 +3,7 @@
 #include "bpf/batch.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -76,10 +77,9 @@ static uint32_t arena_limit(const struct batch *b)
 }
 
 /* Room for len bytes and the NUL that utf8_sanitize() writes behind them. */
-static bool arena_reserve(struct batch *b, size_t len)
+static bool arena_reserve(struct batch *b, size_t len, uint32_t limit)
 {
 	uint32_t cap = b->arena_cap ? b->arena_cap : ARENA_FIRST;
-	uint32_t limit = arena_limit(b);
 	char *p;
 
 	if (len >= limit || b->arena_len + len + 1 > limit)
@@ -96,18 +96,18 @@ static bool arena_reserve(struct batch *b, size_t len)
 	return true;
 }
 
-struct str batch_str(struct batch *b, const char *text, size_t len)
+static struct str add_text(struct batch *b, const char *text, size_t len, uint32_t limit)
 {
 	bool plain = utf8_valid(text, len) && !memchr(text, 0, len);
 	struct str s = {};
 	size_t most = len;
 
-	if (!len || b->sealed)
+	if (!len)
 		return s;
 	/* Each invalid byte becomes three. */
 	if (!plain && __builtin_mul_overflow(len, 3, &most))
 		return s;
-	if (!arena_reserve(b, most))
+	if (!arena_reserve(b, most, limit))
 		return s;
 	s.off = b->arena_len;
 	if (plain) {
@@ -118,6 +118,44 @@ struct str batch_str(struct batch *b, const char *text, size_t len)
 	}
 	b->arena_len += s.len;
 	return s;
+}
+
+struct str batch_str(struct batch *b, const char *text, size_t len)
+{
+	return b->sealed ? (struct str){} : add_text(b, text, len, arena_limit(b));
+}
+
+static uint8_t *alone_cell(struct batch *b, uint32_t row, uint32_t col)
+{
+	assert(atomic_load_explicit(&b->refs, memory_order_relaxed) == 1);
+	assert(row < b->nrows && col < b->table->nfields);
+	return b->rows + (size_t)row * b->table->row_size + b->table->fields[col].off;
+}
+
+int batch_set_text(struct batch *b, uint32_t row, uint32_t col, const char *text, size_t len)
+{
+	const struct field *f = &b->table->fields[col];
+	uint8_t *cell = alone_cell(b, row, col);
+	struct str s;
+
+	if (f->repr == REPR_CHARS) {
+		while (len > f->size || (len && !utf8_valid(text, len)))
+			len--;
+		memset(cell, 0, f->size);
+		memcpy(cell, text, len);
+		return 0;
+	}
+	/* The old text stays beside the new one: twice the room for a batch that was full. */
+	s = add_text(b, text, len, 2 * arena_limit(b));
+	if (len && !s.len)
+		return -ENOSPC;
+	memcpy(cell, &s, sizeof(s));
+	return 0;
+}
+
+void batch_clear(struct batch *b, uint32_t row, uint32_t col)
+{
+	memset(alone_cell(b, row, col), 0, b->table->fields[col].size);
 }
 
 void batch_drop_last(struct batch *b)

@@ -43,6 +43,14 @@ void batch_drop_last(struct batch *b);
  */
 void batch_seal(struct batch *b, uint64_t *last_ts);
 
+/*
+ * While nobody else holds a reference, sealed or not: another text in a cell (REPR_STR or REPR_CHARS, where it is cut), made
+ * valid UTF-8. -ENOSPC: the arena is full, the cell is as it was.
+ */
+int batch_set_text(struct batch *b, uint32_t row, uint32_t col, const char *text, size_t len);
+/* The same: all bits of the cell 0, which is NULL, "" or 0 as the field says. */
+void batch_clear(struct batch *b, uint32_t row, uint32_t col);
+
 static inline const void *batch_row(const struct batch *b, uint32_t row)
 {
 	return b->rows + (size_t)row * b->table->row_size;

@@ -26,6 +26,8 @@ struct table_drops {
 };
 
 struct bus {
+	void (*filter)(void *ctx, struct batch *batch);
+	void *filter_ctx;
 	unsigned int nsinks; /* fixed before the first publish */
 	struct sink sinks[SINKS_MAX];
 	struct table_drops drops[TABLES_MAX];
@@ -68,8 +70,16 @@ static struct table_drops *drops_of(struct bus *bus, const struct table *table)
 	return &bus->drops[TABLES_MAX - 1];
 }
 
+void bus_set_filter(struct bus *bus, void (*filter)(void *ctx, struct batch *batch), void *ctx)
+{
+	bus->filter = filter;
+	bus->filter_ctx = ctx;
+}
+
 void bus_publish(struct bus *bus, struct batch *batch)
 {
+	if (bus->filter)
+		bus->filter(bus->filter_ctx, batch);
 	for (unsigned int i = 0; i < bus->nsinks && batch->nrows; i++) {
 		struct sink *s = &bus->sinks[i];
 

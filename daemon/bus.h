@@ -25,7 +25,9 @@ int bus_new(struct bus **ret);
 void bus_free(struct bus *bus);
 /* Before the first publish. */
 int bus_add_sink(struct bus *bus, const struct bus_sink *sink);
-/* Takes the caller's reference. Any thread. */
+/* Sees, and may change, every batch before any sink: on the thread that publishes. Before the first publish. */
+void bus_set_filter(struct bus *bus, void (*filter)(void *ctx, struct batch *batch), void *ctx);
+/* Takes the caller's reference, which is the only one. The loop's thread. */
 void bus_publish(struct bus *bus, struct batch *batch);
 unsigned int bus_stats(struct bus *bus, struct bus_sink_stats *ret, unsigned int cap);
 /* Rows of a table that some sink refused, since start. */

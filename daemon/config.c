@@ -13,6 +13,8 @@
 #include "daemon/config_internal.h"
 #include "daemon/host.h"
 #include "daemon/options.h"
+#include "daemon/redact.h"
+#include "daemon/tables.h"
 #include "daemon/tags.h"
 
 #define LOG_MODULE "config"
@@ -218,6 +220,29 @@ static int assign_tag(struct config *c, const char *key, const char *text, enum 
 	return r < 0 ? r : section_assign(&c->sections[0], "tags", list, origin, detail, err);
 }
 
+#define RULES "redact.rules."
+
+/* "redact.rules.ticket": one line of the option "redact.rules". */
+static int assign_rule(struct config *c, const char *key, const char *text, enum opt_origin origin,
+		       const char *detail, struct err *err)
+{
+	_cleanup_free_ char *rules = NULL;
+	int r;
+
+	r = redact_put(c->sections[0].values, key, text, &rules, err);
+	return r < 0 ? r : section_assign(&c->sections[0], "redact.rules", rules, origin, detail, err);
+}
+
+/* Compiled to see whether it can be, against all tables of this build. */
+static int check_redact(const struct opt_set *v, struct err *err)
+{
+	_cleanup_free_ const struct table **tables = NULL;
+	_cleanup_(redact_freep) struct redact *redact = NULL;
+	int r = tables_all(&tables);
+
+	return r < 0 ? err_set(err, r, "out of memory") : redact_new(&redact, v, tables, NULL, err);
+}
+
 int config_assign(struct config *c, const char *key, const char *text, enum opt_origin origin,
 		  const char *detail, struct err *err)
 {
@@ -228,6 +253,8 @@ int config_assign(struct config *c, const char *key, const char *text, enum opt_
 
 	if (strncmp(key, "tags.", 5) == 0)
 		return assign_tag(c, key + 5, text, origin, detail, err);
+	if (strncmp(key, RULES, strlen(RULES)) == 0)
+		return assign_rule(c, key + strlen(RULES), text, origin, detail, err);
 	s = find_section(c, key, &short_key, &why);
 	if (!s) {
 		r = why.code;
@@ -300,9 +327,10 @@ static int check_whole(const struct config *c, struct err *err)
 	bool listens = *opt_str(v, "api.listen");
 	int r = tags_new(&tags, v, err);
 
+	if (r == 0)
+		r = check_redact(v, err);
 	if (r < 0)
 		return r;
-
 	if (listens && !(*opt_str(v, "api.tls_ca") && *opt_str(v, "api.tls_cert") &&
 			 *opt_str(v, "api.tls_key")))
 		return err_set(err, -EINVAL,

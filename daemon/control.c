@@ -6,11 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/access.h"
 #include "daemon/bus.h"
 #include "daemon/control_internal.h"
 #include "daemon/daemon.h"
 #include "daemon/host.h"
 #include "daemon/probe.h"
+#include "daemon/redact.h"
 #include "daemon/tables.h"
 #include "daemon/window.h"
 #include "store/query.h"
@@ -227,7 +229,11 @@ static int do_snapshot(void *arg)
 	int r;
 
 	r = selftables_snapshot(q->d->self, q->table, q->batch);
-	return r == -ENOENT ? host_snapshot(q->d->host, q->table, q->batch) : r;
+	if (r == -ENOENT)
+		r = host_snapshot(q->d->host, q->table, q->batch);
+	if (r >= 0)
+		redact_batch(q->d->redact, q->batch);
+	return r;
 }
 
 int control_snapshot(void *ctx, const struct table *table, struct batch **ret, struct err *err)
@@ -322,6 +328,7 @@ const struct api_ops control_ops = {
 	.snapshot = control_snapshot,
 	.query = query,
 	.window = control_window,
+	.access = control_access,
 	.governor_get = control_governor_get,
 	.limits_update = control_limits_update,
 	.daemon_get = control_daemon_get,

@@ -26,6 +26,8 @@ struct host;
 struct nat_table;
 struct probe;
 struct query_engine;
+struct access_log;
+struct redact;
 struct selftables;
 
 enum exit_status {
@@ -58,6 +60,8 @@ struct daemon {
 	_Atomic(struct api_server *) api; /* NULL before its stage and from its stop on */
 	const char *tls_admins[65]; /* texts of boot; NULL-terminated */
 	const struct table **tables;	  /* all of them, NULL-terminated */
+	struct access_log *access;
+	struct redact *redact;		  /* loop thread; exchanged by a reload */
 	struct heartbeat heartbeat;
 	uint64_t started_at;
 	uint64_t watchdog_ns; /* 0: nobody watches */

@@ -11,6 +11,7 @@
 #include "daemon/host.h"
 #include "daemon/names.h"
 #include "daemon/probe.h"
+#include "daemon/redact.h"
 #include "daemon/selftables.h"
 #include "daemon/tags.h"
 #include "governor/cgroup.h"
@@ -29,6 +30,31 @@ static uint64_t plugin_rows_dropped(struct daemon *d, const struct plugin *p)
 	for (unsigned int i = 0; p->tables && p->tables[i]; i++)
 		n += bus_dropped(d->bus, p->tables[i]);
 	return n;
+}
+
+static uint64_t plugin_rows_redacted(struct daemon *d, const struct plugin *p)
+{
+	uint64_t n = 0;
+
+	for (unsigned int i = 0; p->tables && p->tables[i]; i++)
+		n += redact_rows(d->redact, p->tables[i]);
+	return n;
+}
+
+static int live_redaction(struct daemon *d, struct batch *b)
+{
+	struct redact_view v;
+
+	for (unsigned int i = 0; redact_get(d->redact, i, &v); i++) {
+		struct redaction_row *row = batch_add(b);
+
+		if (!row)
+			return -ENOBUFS;
+		row->rule = text(b, v.rule);
+		row->place = text(b, v.where);
+		row->cells = v.cells;
+	}
+	return 0;
 }
 
 static int live_plugins(struct daemon *d, struct batch *b)
@@ -58,6 +84,7 @@ static int live_plugins(struct daemon *d, struct batch *b)
 		row->run_time = info.run_time_ns;
 		row->missed_runs = info.missed_runs;
 		row->sampled = info.sampled;
+		row->rows_redacted = plugin_rows_redacted(d, plugins[i]);
 		row->map_bytes = info.map_bytes;
 		row->ring_bytes = info.ring_bytes;
 	}
@@ -268,6 +295,7 @@ int selftables_snapshot(struct selftables *t, const struct table *table, struct 
 		{&sinks_table, live_sinks},	  {&governor_table, live_governor},
 		{&segments_table, live_segments}, {&capabilities_table, live_capabilities},
 		{&tags_table, live_tags},
+		{&redaction_table, live_redaction},
 		{&names_table, live_names},	  {&names_stats_table, live_names_stats},
 	};
 

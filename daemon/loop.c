@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/macro.h"
+#include "daemon/access.h"
 #include "daemon/daemon.h"
 #include "daemon/host.h"
 #include "daemon/ladder.h"
@@ -88,8 +89,10 @@ static int on_pulse(sd_event_source *source, uint64_t usec, void *arg)
 
 	(void)usec;
 	heartbeat_beat(&d->heartbeat);
-	if (d->host && d->self)
+	if (d->host && d->self) {
+		access_flush(d->access);
 		selftables_second(d->self);
+	}
 	if (d->host)
 		ladder_refresh(d);
 	if (d->governor && ++d->pulses % CEILING_PULSES == 0 && daemon_read_ceiling(d))

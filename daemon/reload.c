@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "daemon/daemon.h"
 #include "daemon/host.h"
+#include "daemon/redact.h"
 #include "governor/cgroup.h"
 #include "governor/governor.h"
 #include "store/store.h"
@@ -179,6 +180,7 @@ int daemon_reload(struct daemon *d, bool validate_only, char *changed, size_t ca
 	_cleanup_(config_freep) struct config *fresh = NULL;
 	struct changes c = {.text = changed, .cap = cap};
 	struct api_server *api = atomic_load(&d->api);
+	_cleanup_(redact_freep) struct redact *redact = NULL;
 	struct config *old;
 	int r;
 
@@ -187,6 +189,8 @@ int daemon_reload(struct daemon *d, bool validate_only, char *changed, size_t ca
 	r = config_load(&fresh, &d->source, err);
 	if (r == 0)
 		r = carry_rpc(d->config, fresh, err);
+	if (r == 0)
+		r = redact_new(&redact, config_daemon(fresh), d->tables, d->redact, err);
 	if (r < 0)
 		return r;
 	config_diff(d->config, fresh, on_diff, &c);
@@ -197,6 +201,8 @@ int daemon_reload(struct daemon *d, bool validate_only, char *changed, size_t ca
 	host_set_config(d->host, d->config);
 	log_set_level((enum log_level)opt_i64(config_daemon(d->config), "log_level"));
 	daemon_apply_limits(d);
+	redact_free(d->redact);
+	d->redact = TAKE_PTR(redact);
 	if (api)
 		api_server_reload_tls(api);
 	if (c.any_restart)

@@ -14,12 +14,14 @@
 #include "base/clock.h"
 #include "base/macro.h"
 #include "bpf/nat.h"
+#include "daemon/access.h"
 #include "daemon/bus.h"
 #include "daemon/control.h"
 #include "daemon/enrich.h"
 #include "daemon/host.h"
 #include "daemon/ladder.h"
 #include "daemon/probe.h"
+#include "daemon/redact.h"
 #include "daemon/state.h"
 #include "daemon/tables.h"
 #include "governor/cgroup.h"
@@ -107,6 +109,11 @@ static int push_watchers(void *ctx, struct batch *batch)
 	return api ? api_server_push(api, batch) : 0;
 }
 
+static void filter(void *ctx, struct batch *batch)
+{
+	redact_batch(((struct daemon *)ctx)->redact, batch);
+}
+
 static int bus_up(struct daemon *d, struct err *err)
 {
 	const struct bus_sink sinks[] = {
@@ -116,6 +123,8 @@ static int bus_up(struct daemon *d, struct err *err)
 	int r;
 
 	r = bus_new(&d->bus);
+	if (r == 0)
+		bus_set_filter(d->bus, filter, d);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(sinks); i++)
 		r = bus_add_sink(d->bus, &sinks[i]);
 	return r < 0 ? err_set(err, r, "cannot make the bus: %s", strerror(-r)) : 0;
@@ -127,26 +136,17 @@ static void bus_down(struct daemon *d)
 	d->bus = NULL;
 }
 
-/* Tables of all plugins, running or not, then our own. */
 static int tables_up(struct daemon *d, struct err *err)
 {
-	size_t n = 0;
-	int r;
+	int r = tables_all(&d->tables);
 
-	for (size_t i = 0; plugins[i]; i++)
-		for (size_t k = 0; plugins[i]->tables && plugins[i]->tables[k]; k++)
-			n++;
-	for (size_t i = 0; self_tables[i]; i++)
-		n++;
-	d->tables = calloc(n + 1, sizeof(*d->tables));
-	if (!d->tables)
-		return err_set(err, -ENOMEM, "out of memory");
-	n = 0;
-	for (size_t i = 0; plugins[i]; i++)
-		for (size_t k = 0; plugins[i]->tables && plugins[i]->tables[k]; k++)
-			d->tables[n++] = plugins[i]->tables[k];
-	for (size_t i = 0; self_tables[i]; i++)
-		d->tables[n++] = self_tables[i];
+	if (r < 0)
+		return err_set(err, r, "out of memory");
+	r = redact_new(&d->redact, config_daemon(d->config), d->tables, NULL, err);
+	if (r == 0 && access_new(&d->access, d) < 0)
+		r = err_set(err, -ENOMEM, "out of memory");
+	if (r < 0)
+		return r;
 	r = selftables_new(&d->self, d);
 	return r < 0 ? err_set(err, r, "out of memory") : 0;
 }
@@ -155,6 +155,10 @@ static void tables_down(struct daemon *d)
 {
 	selftables_free(d->self);
 	d->self = NULL;
+	access_free(d->access);
+	d->access = NULL;
+	redact_free(d->redact);
+	d->redact = NULL;
 	free(d->tables);
 	d->tables = NULL;
 }
@@ -251,8 +255,10 @@ static int store_up(struct daemon *d, struct err *err)
 			r = store_add_table(d->store, d->tables[i], err);
 	if (r == 0)
 		r = store_start(d->store, err);
-	if (r == 0)
+	if (r == 0) {
 		selftables_seed(d->self);
+		access_seed(d->access);
+	}
 	return r;
 }
 
@@ -368,6 +374,7 @@ static void plugins_down(struct daemon *d)
 	if (!d->host)
 		return;
 	host_stop_all(d->host);
+	access_flush(d->access); /* of reads that the API's end ended */
 	selftables_second(d->self); /* what the last run lost */
 }
 

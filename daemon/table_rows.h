@@ -9,7 +9,8 @@
 struct plugins_row {
 	struct str name, reason, hook;
 	uint64_t enabled_at, disable_at, events, rows, kernel_drops, decode_errors, filtered,
-		rows_dropped, run_count, run_time, missed_runs, map_bytes, ring_bytes, sampled;
+		rows_dropped, run_count, run_time, missed_runs, map_bytes, ring_bytes, sampled,
+		rows_redacted;
 	uint32_t programs;
 	uint8_t state; /* enum plugin_state - 1 */
 	uint8_t persisted;
@@ -89,4 +90,17 @@ struct plugin_cost_history_row {
 struct daemon_events_row {
 	uint64_t ts;
 	struct str event, subject, detail, actor;
+};
+
+struct redaction_row {
+	struct str rule, place;
+	uint64_t cells;
+};
+
+struct access_row {
+	uint64_t ts;
+	struct str method, transport, exe, subject, address, sql, status;
+	uint64_t rows, bytes, duration;
+	uint32_t uid, pid;
+	uint8_t truncated;
 };

@@ -2,6 +2,8 @@
 /* Field tables of what Ringside says about itself. */
 #include "daemon/tables.h"
 
+#include <errno.h>
+
 #include "bpf/plugin.h"
 #include "daemon/names.h"
 #include "daemon/table_rows.h"
@@ -38,6 +40,8 @@ static const struct field plugins_fields[] = {
 	      "rows that a sink refused or no memory was left for"),
 	FIELD(plugins_row, sampled, U64, INT64, COUNTER, "{event}",
 	      "events left out on purpose, to stay within a limit"),
+	FIELD(plugins_row, rows_redacted, U64, INT64, COUNTER, "{row}",
+	      "rows in which a secret was replaced or a column emptied, as redact.* says"),
 	FIELD(plugins_row, programs, U32, INT64, GAUGE, "{program}", "BPF programs loaded"),
 	FIELD(plugins_row, run_count, U64, INT64, COUNTER, "{run}", "runs of its BPF programs"),
 	FIELD(plugins_row, run_time, U64, INT64, COUNTER, "ns", "time in its BPF programs"),
@@ -274,9 +278,67 @@ const struct table daemon_events_table =
 	TABLE(daemon_events_row, AUDIT, "daemon_events",
 	      "what happened to the daemon and who asked for it", daemon_events_fields);
 
+static const struct field redaction_fields[] = {
+	TAG(redaction_row, rule, STR, TEXT,
+	    "built-in rule, rule of [redact.rules], or class of columns that is dropped"),
+	TAG(redaction_row, place, STR, TEXT, "columns that it is about"),
+	FIELD(redaction_row, cells, U64, INT64, COUNTER, "{cell}", "texts in which it found something"),
+};
+
+static const struct field access_fields[] = {
+	FIELD(access_row, ts, U64, TIME, TAG, "ns", "when the read ended"),
+	TAG(access_row, method, STR, TEXT, "Query, WatchRows or Snapshot", .dict = true),
+	TAG(access_row, transport, STR, TEXT, "unix or tls", .dict = true),
+	TAG(access_row, uid, U32, INT64, "user at the other end of the socket; NULL: tls", .null = NULL_MAX),
+	TAG(access_row, pid, U32, INT64, "process that opened the connection; NULL: tls, or of another pid namespace",
+	    .null = NULL_ZERO),
+	TAG(access_row, exe, STR, TEXT, "its executable when it asked", .null = NULL_ZERO, .dict = true),
+	TAG(access_row, subject, STR, TEXT, "subject of the client's certificate; NULL: unix", .null = NULL_ZERO,
+	    .dict = true),
+	TAG(access_row, address, STR, TEXT, "where that client is; NULL: unix", .null = NULL_ZERO),
+	FIELD_CONTENT(access_row, sql, STR, TEXT, TAG, "",
+		      "what was read: the statement, or in SQL what the watch or snapshot is about"),
+	TAG(access_row, truncated, U8, BOOL, "sql was longer than 1024 bytes"),
+	FIELD(access_row, rows, U64, INT64, GAUGE, "{row}", "rows that were sent"),
+	FIELD(access_row, bytes, U64, INT64, GAUGE, "By", "size of the messages that were sent"),
+	FIELD(access_row, duration, U64, INT64, GAUGE, "ns", "from the request to the end"),
+	TAG(access_row, status, STR, TEXT, "OK, CANCELLED (by the client), or why it failed, as gRPC names it",
+	    .dict = true),
+};
+
+const struct table redaction_table =
+	TABLE(redaction_row, LIVE, "redaction", "rules that take secrets out of rows, and what they found",
+	      redaction_fields);
+const struct table access_log_table =
+	TABLE(access_row, AUDIT, "access_log", "who read what: each query, watch and snapshot when it ended",
+	      access_fields);
+
 const struct table *const self_tables[] = {
 	&plugins_table,	     &plugin_cost_table,	&sinks_table,	      &governor_table,
 	&tags_table,
 	&capabilities_table, &segments_table,		&names_table,	      &names_stats_table,
-	&loss_table,	     &ledger_table, &governor_decisions_table, &daemon_events_table, &plugin_cost_history_table, NULL,
+	&loss_table,	     &ledger_table, &governor_decisions_table, &daemon_events_table, &plugin_cost_history_table,
+	&redaction_table,    &access_log_table,		NULL,
 };
+
+int tables_all(const struct table ***ret)
+{
+	const struct table **list;
+	size_t n = 0;
+
+	for (size_t i = 0; plugins[i]; i++)
+		for (size_t k = 0; plugins[i]->tables && plugins[i]->tables[k]; k++)
+			n++;
+	for (size_t i = 0; self_tables[i]; i++)
+		n++;
+	list = calloc(n + 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	*ret = list;
+	for (size_t i = 0; plugins[i]; i++)
+		for (size_t k = 0; plugins[i]->tables && plugins[i]->tables[k]; k++)
+			*list++ = plugins[i]->tables[k];
+	for (size_t i = 0; self_tables[i]; i++)
+		*list++ = self_tables[i];
+	return 0;
+}

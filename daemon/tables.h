@@ -15,9 +15,12 @@ struct selftables;
 
 extern const struct table plugins_table, plugin_cost_table, sinks_table, governor_table,
 	capabilities_table, segments_table, tags_table, names_table, names_stats_table, loss_table, ledger_table,
-	governor_decisions_table, daemon_events_table, plugin_cost_history_table;
+	governor_decisions_table, daemon_events_table, access_log_table, redaction_table, plugin_cost_history_table;
 /* All of them; NULL-terminated. */
 extern const struct table *const self_tables[];
+
+/* Tables of all plugins, running or not, then our own; allocated, NULL-terminated. */
+int tables_all(const struct table ***ret);
 
 int selftables_new(struct selftables **ret, struct daemon *d);
 void selftables_free(struct selftables *t);
