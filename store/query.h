@@ -66,12 +66,19 @@ struct query_stats {
 	uint64_t rows;
 	bool truncated; /* max_rows reached */
 	uint64_t elapsed_ns;
-	/* Rows known lost, per table that the statement reads, in the time that the ring still holds. */
+	/* How complete the answer is, per history table that the statement reads. */
 	unsigned int nloss;
 	struct query_loss {
 		const char *table;
 		uint64_t rows;
 		uint64_t since_ns; /* oldest ts that the ring holds for it */
+		/*
+		 * The time that rows counts in: what the statement asks of ts, where that is known; 0: no bound, but for
+		 * since_ns.
+		 */
+		uint64_t from_ns, until_ns;
+		uint64_t held;     /* rows of it that the ring holds in that time; UINT64_MAX: not counted */
+		char why[96];      /* "ring_full 12, sampled 3"; "": nothing was lost, or it isn't known where */
 	} loss[16];
 };
 

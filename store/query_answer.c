@@ -4,6 +4,7 @@
 #include "store/query_answer.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define LOG_MODULE "query"
@@ -142,6 +143,11 @@ static int take_done(struct query_run *run, struct wire *w, struct err *err)
 		stats.loss[i].table = run->engine->options.tables[t]->name;
 		stats.loss[i].rows = wire_get_u64(w);
 		stats.loss[i].since_ns = wire_get_u64(w);
+		stats.loss[i].from_ns = wire_get_u64(w);
+		stats.loss[i].until_ns = wire_get_u64(w);
+		stats.loss[i].held = wire_get_u64(w);
+		snprintf(stats.loss[i].why, sizeof(stats.loss[i].why), "%s",
+			 wire_get_str(w, sizeof(stats.loss[i].why)));
 	}
 	more = wire_get_u8(w);
 	if (!wire_done(w) || (more && !run->query->script))

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/macro.h"
 #include "store/decode.h"
 #include "store/query_worker.h"
@@ -175,34 +176,111 @@ int query_history_views(struct query_session *s, struct err *err)
 	return 0;
 }
 
-/* SELECT sum(lost) of the table "loss" in one segment, from since on. 0 if it isn't there. */
-static uint64_t recorded_loss(struct query_session *s, const char *schema, const char *table,
-			      uint64_t since)
-{
-	sqlite3_stmt *st = NULL;
-	uint64_t lost = 0;
-	char sql[128];
+/* Where rows were lost: of all that the table "loss" knows, and what newer versions may add. */
+#define STAGES_MAX 16
 
-	snprintf(sql, sizeof(sql),
-		 "SELECT sum(lost) FROM \"%s\".loss WHERE table_name = ?1 AND ts >= ?2", schema);
-	if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) == SQLITE_OK) {
-		sqlite3_bind_text(st, 1, table, -1, SQLITE_STATIC);
-		sqlite3_bind_int64(st, 2, since);
-		if (sqlite3_step(st) == SQLITE_ROW)
-			lost = sqlite3_column_int64(st, 0);
-	}
-	sqlite3_finalize(st);
-	return lost;
+struct stages {
+	unsigned int n;
+	uint64_t lost; /* all of them */
+	struct {
+		char name[24];
+		uint64_t lost;
+	} of[STAGES_MAX];
+};
+
+static void add_stage(struct stages *st, const char *name, uint64_t lost)
+{
+	unsigned int i = 0;
+
+	st->lost += lost;
+	while (i < st->n && strcmp(st->of[i].name, name) != 0)
+		i++;
+	if (i == STAGES_MAX)
+		return; /* in the sum alone */
+	if (i == st->n)
+		snprintf(st->of[st->n++].name, sizeof(st->of[i].name), "%s", name);
+	st->of[i].lost += lost;
 }
 
-void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost,
-			uint64_t *ret_since)
+/*
+ * What the table "loss" of one segment has for that time. Its rows are about the second before them.
+ * What only watchers missed isn't missing here.
+ */
+static void recorded_loss(struct query_session *s, const char *schema, const char *table,
+			  uint64_t from, uint64_t until, struct stages *ret)
+{
+	sqlite3_stmt *st = NULL;
+	char sql[200];
+
+	snprintf(sql, sizeof(sql),
+		 "SELECT stage, sum(lost) FROM \"%s\".loss WHERE table_name = ?1 AND ts >= ?2 AND "
+		 "ts <= ?3 AND stage <> 'watchers' GROUP BY stage",
+		 schema);
+	if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) == SQLITE_OK) {
+		sqlite3_bind_text(st, 1, table, -1, SQLITE_STATIC);
+		sqlite3_bind_int64(st, 2, (sqlite3_int64)from);
+		sqlite3_bind_int64(st, 3,
+				   until ? (sqlite3_int64)(until + NSEC_PER_SEC) : INT64_MAX);
+		while (sqlite3_step(st) == SQLITE_ROW) {
+			const char *stage = (const char *)sqlite3_column_text(st, 0);
+
+			add_stage(ret, stage ? stage : "", (uint64_t)sqlite3_column_int64(st, 1));
+		}
+	}
+	sqlite3_finalize(st);
+}
+
+/* Counting more than that would take longer than many a query. */
+#define HELD_MAX 200000
+
+static uint64_t held_rows(struct query_session *s, const char *table, uint64_t from, uint64_t until)
+{
+	uint64_t rows = UINT64_MAX;
+	sqlite3_stmt *st = NULL;
+	char sql[200];
+
+	snprintf(sql, sizeof(sql),
+		 "SELECT count(*) FROM (SELECT 1 FROM \"%s\" WHERE ts >= ?1 AND ts <= ?2 LIMIT %d)",
+		 table, HELD_MAX + 1);
+	if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) == SQLITE_OK) {
+		sqlite3_bind_int64(st, 1, (sqlite3_int64)from);
+		sqlite3_bind_int64(st, 2, until ? (sqlite3_int64)until : INT64_MAX);
+		if (sqlite3_step(st) == SQLITE_ROW && sqlite3_column_int64(st, 0) <= HELD_MAX)
+			rows = (uint64_t)sqlite3_column_int64(st, 0);
+	}
+	sqlite3_finalize(st);
+	return rows;
+}
+
+static void say_stages(const struct stages *st, char *dst, size_t cap)
+{
+	size_t len = 0;
+
+	dst[0] = '\0';
+	for (unsigned int i = 0; i < st->n && len < cap; i++)
+		len += (size_t)snprintf(dst + len, cap - len, "%s%s %" PRIu64, i ? ", " : "",
+					st->of[i].name, st->of[i].lost);
+}
+
+static void loss_of(struct query_session *s, const struct table *t, uint64_t from, uint64_t until,
+		    struct stages *ret)
+{
+	*ret = (struct stages){0};
+	for (unsigned int i = 0; i < s->nsegments; i++)
+		if (s->segments[i].ring == RING_AUDIT)
+			recorded_loss(s, s->segments[i].schema, t->name, from, until, ret);
+}
+
+void query_history_loss(struct query_session *s, uint32_t table, const char *sql,
+			struct query_loss *ret)
 {
 	const struct table *t = s->req.tables[table];
-	uint64_t since = 0, counted = 0, recorded = 0;
+	uint64_t counted = 0, from, until;
+	struct stages stages;
 
 	if (s->req.file_is_snapshot) {
-		query_file_loss(s, table, ret_lost, ret_since);
+		query_file_loss(s, table, &ret->rows, &ret->since_ns);
+		ret->held = UINT64_MAX;
 		return;
 	}
 	for (unsigned int i = 0; i < s->nsegments; i++) {
@@ -212,16 +290,23 @@ void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_l
 		    schema_read_table(s->db, s->segments[i].schema, t, &info, NULL) < 0)
 			continue;
 		counted += info.lost;
-		if (info.ts_min && (!since || info.ts_min < since))
-			since = info.ts_min;
+		ret->held += info.rows;
+		if (info.ts_min && (!ret->since_ns || info.ts_min < ret->since_ns))
+			ret->since_ns = info.ts_min;
 	}
-	for (unsigned int i = 0; i < s->nsegments; i++)
-		if (s->segments[i].ring == RING_AUDIT)
-			recorded += recorded_loss(s, s->segments[i].schema, t->name, since);
+	loss_of(s, t, ret->since_ns, 0, &stages);
 	/*
 	 * The table "loss" tells of every stage from the kernel to the disk; a segment's own count
 	 * only of the store, which may be in the other too. The larger is counted once for sure.
 	 */
-	*ret_lost = counted > recorded ? counted : recorded;
-	*ret_since = since;
+	if (counted > stages.lost)
+		add_stage(&stages, "store", counted - stages.lost);
+	else if (stages.lost && !s->req.script && query_range(s, table, sql, &from, &until)) {
+		ret->from_ns = from;
+		ret->until_ns = until;
+		loss_of(s, t, from > ret->since_ns ? from : ret->since_ns, until, &stages);
+		ret->held = stages.lost ? held_rows(s, t->name, from, until) : UINT64_MAX;
+	}
+	ret->rows = stages.lost;
+	say_stages(&stages, ret->why, sizeof(ret->why));
 }

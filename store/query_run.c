@@ -223,7 +223,8 @@ static uint64_t step_all(struct query_session *s, sqlite3_stmt *st, bool *ret_tr
 	return n;
 }
 
-static void put_done(struct query_session *s, uint64_t rows, bool truncated, bool more)
+static void put_done(struct query_session *s, const char *sql, uint64_t rows, bool truncated,
+		     bool more)
 {
 	uint32_t n = 0, max = ARRAY_SIZE(((struct query_stats *)0)->loss);
 	size_t at, count_at;
@@ -236,14 +237,18 @@ static void put_done(struct query_session *s, uint64_t rows, bool truncated, boo
 	count_at = s->out.len;
 	wire_put_u32(&s->out, 0);
 	for (uint32_t i = 0; i < s->req.ntables && n < max; i++) {
-		uint64_t lost, since;
+		struct query_loss loss = {0};
 
 		if (!s->reads.table[i] || !table_is_history(s->req.tables[i]))
 			continue;
-		query_history_loss(s, i, &lost, &since);
+		query_history_loss(s, i, sql, &loss);
 		wire_put_u32(&s->out, i);
-		wire_put_u64(&s->out, lost);
-		wire_put_u64(&s->out, since);
+		wire_put_u64(&s->out, loss.rows);
+		wire_put_u64(&s->out, loss.since_ns);
+		wire_put_u64(&s->out, loss.from_ns);
+		wire_put_u64(&s->out, loss.until_ns);
+		wire_put_u64(&s->out, loss.held);
+		wire_put_text(&s->out, loss.why, strlen(loss.why));
 		n++;
 	}
 	if (!s->out.failed)
@@ -272,7 +277,7 @@ static const char *run_statement(struct query_session *s, const char *sql)
 	bind(s, st);
 	rows = step_all(s, st, &truncated);
 	sqlite3_finalize(st);
-	put_done(s, rows, truncated, !query_guard_blank(tail));
+	put_done(s, sql, rows, truncated, !query_guard_blank(tail));
 	return tail;
 }
 

@@ -67,9 +67,14 @@ int query_history_open(struct query_session *s, struct err *err);
 /* Views over the attached segments for the history tables that the SQL names, with the columns that
  * are read. Sandboxed. */
 int query_history_views(struct query_session *s, struct err *err);
-/* Rows known lost and oldest ts of a history table. Sandboxed; the authorizer must be off. */
-void query_history_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost,
-			uint64_t *ret_since);
+/* What of a history table is missing in what sql (the last statement) asks for. Sandboxed; the
+ * authorizer must be off. All of *ret but table. */
+void query_history_loss(struct query_session *s, uint32_t table, const char *sql,
+			struct query_loss *ret);
+
+/* query_range.c: the part of a table's time that the statement reads; false: not known. */
+bool query_range(struct query_session *s, uint32_t table, const char *sql, uint64_t *ret_from,
+		 uint64_t *ret_until);
 
 /* query_file.c: one file instead of the ring; likewise before the sandbox. */
 int query_file_open(struct query_session *s, struct err *err);

@@ -321,6 +321,53 @@ static void test_completeness(void **state)
 	result_free(&res);
 }
 
+static void check_range(struct fixture *f, const char *sql, const struct how *how, uint64_t from,
+			uint64_t until, uint64_t lost)
+{
+	run(f, sql, how);
+	assert_int_equal(res.stats.nloss, 1);
+	assert_int_equal(res.stats.loss[0].from_ns, from);
+	assert_int_equal(res.stats.loss[0].until_ns, until);
+	assert_int_equal(res.stats.loss[0].rows, lost);
+	assert_true((res.stats.loss[0].why[0] != 0) == (lost != 0));
+	result_free(&res);
+}
+
+/* What is missing is counted in the time that the statement asks for, where that can be known. */
+static void test_range(void **state)
+{
+	static const struct value now[] = {{.kind = VALUE_INT, .i = T0 + 2}};
+	const struct how with = {.params = now, .nparams = 1};
+	struct fixture *f = *state;
+	char sql[256];
+
+	run(f, "SELECT count(*) FROM netflow WHERE bytes_read > 0", NULL);
+	assert_string_equal(res.stats.loss[0].why, "kernel 40, store 2");
+	assert_true(res.stats.loss[0].held > 0 && res.stats.loss[0].held != UINT64_MAX);
+	result_free(&res);
+	check_range(f, "SELECT count(*) FROM netflow WHERE ts >= ?1", &with, T0 + 2, 0, 2);
+	check_range(f, "SELECT count(*) FROM netflow n WHERE n.ts > ?1 + 0", &with, T0 + 3, 0, 0);
+	check_range(f, "SELECT 1 FROM (SELECT * FROM netflow WHERE ts > ?1)", &with, T0 + 3, 0, 0);
+	check_range(f, "SELECT max(netflow.ts) FROM netflow WHERE netflow.ts >= ?1", &with, T0 + 2,
+		    0, 2);
+	/* Rows of "loss" are about the second before them. */
+	check_range(f, "SELECT 1 FROM netflow WHERE ts < ?1", &with, 0, T0 + 1, 42);
+	check_range(f, "SELECT 1 FROM netflow WHERE ts = ?1", &with, T0 + 2, T0 + 2, 2);
+	check_range(f, "SELECT 1 FROM netflow WHERE ts > ?1 OR ts = 7", &with, 7, 0, 42);
+	/* Not known: all that there is. */
+	check_range(f, "SELECT count(*) FROM netflow WHERE ts + 1 > ?1", &with, 0, 0, 42);
+	check_range(f, "SELECT 1 FROM netflow a JOIN netflow b USING (ts) WHERE a.ts > ?1", &with, 0,
+		    0, 42);
+	check_range(f, "SELECT 1 FROM netflow WHERE ts > (SELECT 'text') AND pid > ?1", &with, 0, 0,
+		    42);
+	/* One that makes rows of nothing doesn't hold anybody up for long. */
+	snprintf(sql, sizeof(sql),
+		 "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 2000000) "
+		 "SELECT (SELECT count(*) FROM r), count(*) FROM netflow WHERE ts > %llu",
+		 T0 + 2);
+	check_range(f, sql, NULL, 0, 0, 42);
+}
+
 static void test_explain(void **state)
 {
 	struct fixture *f = *state;
@@ -371,7 +418,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(test_values),	      T(test_history), T(test_column_types_through_expressions),
 		T(test_live),	      T(test_params),  T(test_functions),
-		T(test_text_is_utf8), T(test_limits),  T(test_completeness),
+		T(test_text_is_utf8), T(test_limits),  T(test_completeness), T(test_range),
 		T(test_explain),      T(test_errors),
 	};
 
