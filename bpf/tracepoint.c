@@ -127,26 +127,33 @@ static int open_event(int id)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-int tracepoint_attach(const struct bpf_program *prog, struct bpf_link **ret, struct err *err)
+int tracepoint_attach_to(const struct bpf_program *prog, const char *event, struct bpf_link **ret,
+			 struct err *err)
 {
-	const char *section = bpf_program__section_name(prog), *event = strchr(section, '/');
 	_cleanup_close_ int fd = -1;
 	struct bpf_link *link;
 	char why[200];
 	int id;
 
-	id = tracepoint_id(event ? event + 1 : section, why, sizeof(why));
+	id = tracepoint_id(event, why, sizeof(why));
 	if (id < 0)
 		return err_set(err, id, "cannot attach %s: %s", bpf_program__name(prog), why);
 	fd = open_event(id);
 	if (fd < 0)
-		return err_set(err, fd, "cannot open a perf event for %s: %s", section,
+		return err_set(err, fd, "cannot open a perf event for tp/%s: %s", event,
 			       strerror(-fd));
 	link = bpf_program__attach_perf_event(prog, fd);
 	if (!link)
-		return err_set(err, -errno, "cannot attach %s (%s): %s", bpf_program__name(prog),
-			       section, strerror(errno));
+		return err_set(err, -errno, "cannot attach %s (tp/%s): %s", bpf_program__name(prog),
+			       event, strerror(errno));
 	TAKE_FD(fd); /* the link closes it */
 	*ret = link;
 	return 0;
+}
+
+int tracepoint_attach(const struct bpf_program *prog, struct bpf_link **ret, struct err *err)
+{
+	const char *section = bpf_program__section_name(prog), *event = strchr(section, '/');
+
+	return tracepoint_attach_to(prog, event ? event + 1 : section, ret, err);
 }

@@ -56,6 +56,12 @@ enum k_tcp_state {
 	K_TCP_LISTEN = BPF_TCP_LISTEN,
 };
 
+#define K_AT_FDCWD     (-100)
+#define K_AT_REMOVEDIR 0x200
+
+/* include/linux/fs.h: the open made the file. */
+#define K_FMODE_CREATED 0x100000
+
 #define K_PF_KTHREAD 0x00200000 /* include/linux/sched.h */
 
 /* include/linux/sched/signal.h: all threads end with group_exit_code. */
@@ -201,6 +207,7 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	struct fs_struct *fs;
 	struct files_struct *files;
+	void *stack;
 	struct pid *thread_pid;
 	struct sched_entity se;
 	u64 utime, stime;
@@ -234,6 +241,7 @@ struct inode {
 };
 
 struct qstr {
+	u32 hash, len;
 	const unsigned char *name;
 };
 
@@ -258,10 +266,11 @@ struct path {
 };
 
 struct fs_struct {
-	struct path pwd;
+	struct path root, pwd;
 };
 
 struct file {
+	unsigned int f_mode;
 	struct inode *f_inode;
 	struct path f_path;
 	void *private_data;

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Files opened, made, renamed, removed and changed, as the system calls for it end. */
+/*
+ * At the end of a call its result is known, the names that it was given are in memory (the kernel
+ * has read them), and its arguments still stand on the kernel's stack: one program does for all
+ * calls.
+ */
+#include "bpf/plugin.bpf.h"
+
+#include "bpf/lib/path_filter.bpf.h"
+#include "bpf/lib/process_btf.bpf.h"
+#include "bpf/lib/syscall.bpf.h"
+#include "bpf/vfs/vfs.h"
+#include "bpf/vfs/vfs_regs.bpf.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64); /* struct vfs_config, read in one piece */
+} vfs_config SEC(".maps");
+
+union vfs_word {
+	__u64 word;
+	struct vfs_config config;
+};
+
+/* By number of the system call. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, VFS_CALLS);
+	__type(key, __u32);
+	__type(value, struct vfs_call);
+} vfs_calls SEC(".maps");
+
+/* Where an event is put together: the programs of one CPU don't interrupt themselves. */
+struct vfs_scratch {
+	__u64 args[VFS_ARGS];
+	struct vfs_event e;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct vfs_scratch);
+} scratch SEC(".maps");
+
+static __always_inline struct vfs_config config_read(void)
+{
+	union vfs_word w = {};
+	__u32 zero = 0;
+	__u64 *config = bpf_map_lookup_elem(&vfs_config, &zero);
+
+	if (config)
+		w.word = *(volatile __u64 *)config;
+	return w.config;
+}
+
+/* n: enum vfs_arg. */
+static __always_inline __u64 arg(const struct vfs_scratch *s, __u8 n)
+{
+	return s->args[n & (VFS_ARGS - 1)];
+}
+
+static __always_inline struct file *file_of(__u32 fd)
+{
+	struct file **files, *file = NULL;
+	struct fdtable *fdt;
+	__u32 max;
+
+	if (task_is_typed()) {
+		struct task_struct *t = (void *)bpf_get_current_task_btf();
+		struct files_struct *all = t->files;
+
+		fdt = all ? all->fdt : NULL;
+		max = fdt ? fdt->max_fds : 0;
+		files = fdt ? fdt->fd : NULL;
+	} else {
+		fdt = BPF_CORE_READ(current_task(), files, fdt);
+		max = BPF_CORE_READ(fdt, max_fds);
+		files = BPF_CORE_READ(fdt, fd);
+	}
+	if (fd < max)
+		bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	return file;
+}
+
+static __always_inline struct vfs_scratch *scratch_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+/* Where names begin that are relative to a descriptor; false: it is none. */
+static __always_inline bool dir_of(int fd, struct path *path)
+{
+	struct file *file;
+
+	if (fd == K_AT_FDCWD) {
+		struct fs_struct *fs = BPF_CORE_READ(current_task(), fs);
+
+		return !bpf_core_read(path, sizeof(*path), &fs->pwd);
+	}
+	file = file_of(fd);
+	return file && !bpf_core_read(path, sizeof(*path), &file->f_path);
+}
+
+/* The file itself says what it is and how it is called. */
+__noinline int vfs_text_of_file(__u32 fd)
+{
+	struct vfs_scratch *s = scratch_get();
+	struct path_text *text = path_text_get();
+	struct file *file = file_of(fd);
+	struct path path = {};
+
+	if (!s || !text || !file || bpf_core_read(&path, sizeof(path), &file->f_path))
+		return 0;
+	s->e.file_mode = BPF_CORE_READ(file, f_inode, i_mode);
+	if (s->e.op == VFS_OPEN && BPF_CORE_READ(file, f_mode) & K_FMODE_CREATED)
+		s->e.op = VFS_CREATE;
+	path_text_of(text, &path);
+	return 0;
+}
+
+/* What the call was given, from the root on. */
+__noinline int vfs_text_given(__u32 dir, __u64 user)
+{
+	struct vfs_scratch *s = scratch_get();
+	struct path_text *text = path_text_get();
+	struct path from = {};
+	long len;
+
+	if (!s || !text)
+		return 0;
+	len = path_text_read(text, (void *)user);
+	if (len < 0)
+		s->e.bits |= VFS_UNREADABLE;
+	/* No name at all means the directory itself, where the call allows it. */
+	if (len < 0 || (!len && s->e.ret < 0))
+		return 0;
+	if (path_text_is_absolute(text)) {
+		struct fs_struct *fs = BPF_CORE_READ(current_task(), fs);
+
+		bpf_core_read(&from, sizeof(from), &fs->root);
+	} else if (!dir_of(dir, &from)) {
+		return 0;
+	}
+	path_text_join(text, &from, len);
+	return 0;
+}
+
+/* Behind what is in data already; returns the length. */
+__noinline int vfs_take_text(__u32 off)
+{
+	struct vfs_scratch *s = scratch_get();
+	struct path_text *t = path_text_get();
+	__u32 at, len;
+
+	if (!s || !t)
+		return 0;
+	at = *(volatile __u32 *)&t->at;
+	len = path_text_len(t);
+	if (at > PATH_TEXT_BASE_MAX)
+		return 0;
+	if (len > VFS_PATH_MAX - 1)
+		len = VFS_PATH_MAX - 1;
+	barrier_var(len);
+	len &= VFS_PATH_MAX - 1;
+	off &= VFS_PATH_MAX - 1;
+	if (!len || bpf_probe_read_kernel(s->e.data + off, len, (void *)t->data + at))
+		return 0;
+	return len;
+}
+
+/* Text as the call was given it, which isn't a path, or not one of ours. */
+static __always_inline __u32 take_given(struct vfs_scratch *s, __u32 off, __u32 max,
+					const void *user)
+{
+	long n;
+
+	if (!user)
+		return 0;
+	n = bpf_probe_read_user_str(s->e.data + (off & (VFS_PATH_MAX - 1)), max, user);
+	if (n < 0)
+		s->e.bits |= VFS_UNREADABLE;
+	return n > 0 ? n - 1 : 0;
+}
+
+struct vfs_open_how {
+	__u64 flags, mode, resolve;
+};
+
+static __always_inline void put_numbers(struct vfs_scratch *s, const struct vfs_call *call)
+{
+	struct vfs_open_how how = {};
+
+	s->e.flags = arg(s, call->flags);
+	s->e.mode = arg(s, call->mode);
+	s->e.arg = arg(s, call->arg);
+	if (call->arg2)
+		s->e.arg = (__u32)s->e.arg | arg(s, call->arg2) << 32;
+	if (s->e.op == VFS_UNLINK && s->e.flags & K_AT_REMOVEDIR)
+		s->e.op = VFS_RMDIR;
+	if (!(call->bits & VFS_HOW))
+		return;
+	if (bpf_probe_read_user(&how, sizeof(how), (void *)s->e.flags))
+		s->e.bits |= VFS_UNREADABLE;
+	s->e.flags = how.flags;
+	s->e.mode = how.mode;
+}
+
+/* Both names of a rename or link, or the one of everything else; false: not wanted. */
+static __always_inline bool put_paths(struct vfs_scratch *s, struct path_text *t,
+				      const struct vfs_call *call)
+{
+	struct path_filter_config filter = path_filter_read();
+	bool on = path_filter_is_on(&filter), wanted = !on;
+	int dir = arg(s, call->dir);
+
+	path_text_begin(t, PATH_TEXT_MIDDLE);
+	if (call->bits & VFS_BY_FD)
+		s->e.fd = dir;
+	else if (call->op == VFS_OPEN && s->e.ret >= 0)
+		s->e.fd = s->e.ret;
+	if (s->e.fd >= 0)
+		vfs_text_of_file(s->e.fd);
+	/* Not all that can be opened has a name, and some are too deep. */
+	if (!(call->bits & VFS_BY_FD) && (t->cut || path_text_len(t) <= 1))
+		vfs_text_given(dir, arg(s, call->path));
+	if (on)
+		wanted = path_is_wanted(&filter);
+	if (t->cut)
+		s->e.bits |= VFS_CUT;
+	s->e.len[0] = vfs_take_text(0);
+	if (!call->path2)
+		return wanted;
+	path_text_begin(t, PATH_TEXT_MIDDLE);
+	vfs_text_given(arg(s, call->dir2), arg(s, call->path2));
+	if (on)
+		wanted |= path_is_wanted(&filter);
+	if (t->cut)
+		s->e.bits |= VFS_CUT2;
+	s->e.len[1] = vfs_take_text(s->e.len[0]);
+	return wanted;
+}
+
+static __always_inline void send(struct vfs_event *e, __u32 size)
+{
+	if (size > VFS_DATA_MAX)
+		size = VFS_DATA_MAX;
+	if (bpf_ringbuf_output(&events, e, offsetof(struct vfs_event, data) + size,
+			       BPF_RB_NO_WAKEUP))
+		plugin_count(PLUGIN_STAT_RING_FULL);
+	else
+		plugin_count(PLUGIN_STAT_SUBMITTED);
+}
+
+static __always_inline bool result_wanted(const struct vfs_config *c, long ret)
+{
+	if (!(ret < 0 ? c->no_failure : c->no_success))
+		return true;
+	plugin_count(PLUGIN_STAT_FILTERED);
+	return false;
+}
+
+SEC("tp/syscalls/sys_exit_openat")
+int vfs_exit(struct syscall_exit *ctx)
+{
+	struct vfs_config config = config_read();
+	struct vfs_scratch *s = scratch_get();
+	struct path_text *text = path_text_get();
+	struct vfs_call *call;
+	__u32 nr = ctx->nr, off;
+
+	call = bpf_map_lookup_elem(&vfs_calls, &nr);
+	if (!call || !call->op || !s || !text || current_is_self())
+		return 0;
+	if (!result_wanted(&config, ctx->ret) || !process_wanted(current_task()) || sampled_out())
+		return 0;
+	if (!syscall_args(s->args, nr)) {
+		plugin_count(PLUGIN_STAT_ERROR);
+		return 0;
+	}
+	__builtin_memset(&s->e, 0, offsetof(struct vfs_event, data));
+	s->e.op = call->op;
+	s->e.index = call->index;
+	s->e.ret = ctx->ret;
+	s->e.fd = -1;
+	put_numbers(s, call);
+	if (!put_paths(s, text, call) || !(config.ops & 1u << (s->e.op & 31))) {
+		plugin_count(PLUGIN_STAT_FILTERED);
+		return 0;
+	}
+	off = s->e.len[0] + s->e.len[1];
+	if (call->text) {
+		s->e.len[1] = take_given(s, off & (VFS_PATH_MAX - 1), PATH_TEXT_GIVEN,
+					 (void *)arg(s, call->text));
+		off += s->e.len[1];
+		s->e.len[2] = take_given(s, off & (VFS_PATH_MAX - 1), VFS_FSTYPE_MAX,
+					 (void *)arg(s, call->text2));
+		off += s->e.len[2];
+	}
+	process_read_current(&s->e.p);
+	send(&s->e, off);
+	return 0;
+}
