@@ -27,9 +27,12 @@ struct exe {
 	Elf *elf;
 	struct stat st;
 	size_t nphdr;
-	Elf_Data *symbols, *dynamic;
-	size_t nsymbols, ndynamic;
-	size_t symbol_names, dynamic_names; /* string table sections */
+	struct exe_symbols {
+		Elf_Data *data;
+		size_t n, names; /* names: string table section */
+	} symbols, all;		 /* dynamic ones; all, unless stripped */
+	Elf_Data *dynamic;
+	size_t ndynamic, dynamic_names;
 };
 
 void exe_close(struct exe *x)
@@ -51,10 +54,12 @@ static void find_sections(struct exe *x)
 	while ((scn = elf_nextscn(x->elf, scn))) {
 		if (!gelf_getshdr(scn, &sh) || !sh.sh_entsize)
 			continue;
-		if (sh.sh_type == SHT_DYNSYM) {
-			x->symbols = elf_getdata(scn, NULL);
-			x->nsymbols = sh.sh_size / sh.sh_entsize;
-			x->symbol_names = sh.sh_link;
+		if (sh.sh_type == SHT_DYNSYM || sh.sh_type == SHT_SYMTAB) {
+			struct exe_symbols *s = sh.sh_type == SHT_DYNSYM ? &x->symbols : &x->all;
+
+			s->data = elf_getdata(scn, NULL);
+			s->n = sh.sh_size / sh.sh_entsize;
+			s->names = sh.sh_link;
 		} else if (sh.sh_type == SHT_DYNAMIC) {
 			x->dynamic = elf_getdata(scn, NULL);
 			x->ndynamic = sh.sh_size / sh.sh_entsize;
@@ -100,20 +105,80 @@ ino_t exe_ino(const struct exe *x)
 	return x->st.st_ino;
 }
 
-uint64_t exe_symbol(const struct exe *x, const char *name)
+static uint64_t find_symbol(const struct exe *x, const struct exe_symbols *in, const char *name,
+			    bool function)
 {
 	GElf_Sym sym;
 
-	for (size_t i = 0; x->symbols && i < x->nsymbols && gelf_getsym(x->symbols, i, &sym); i++) {
+	for (size_t i = 0; in->data && i < in->n && gelf_getsym(in->data, i, &sym); i++) {
 		const char *s;
 
 		if (sym.st_shndx == SHN_UNDEF || !sym.st_value)
 			continue;
-		s = elf_strptr(x->elf, x->symbol_names, sym.st_name);
+		if (function && GELF_ST_TYPE(sym.st_info) != STT_FUNC)
+			continue;
+		s = elf_strptr(x->elf, in->names, sym.st_name);
 		if (s && !strcmp(s, name))
 			return sym.st_value;
 	}
 	return 0;
+}
+
+uint64_t exe_symbol(const struct exe *x, const char *name)
+{
+	return find_symbol(x, &x->symbols, name, false);
+}
+
+uint64_t exe_function(const struct exe *x, const char *name)
+{
+	uint64_t addr = find_symbol(x, &x->symbols, name, true);
+
+	return addr ? addr : find_symbol(x, &x->all, name, true);
+}
+
+static const char *symbol_at(const struct exe *x, const struct exe_symbols *in, uint64_t addr,
+			     uint64_t *inside)
+{
+	GElf_Sym sym;
+
+	for (size_t i = 0; in->data && i < in->n && gelf_getsym(in->data, i, &sym); i++) {
+		if (sym.st_shndx == SHN_UNDEF || GELF_ST_TYPE(sym.st_info) != STT_FUNC ||
+		    addr < sym.st_value || addr - sym.st_value >= sym.st_size)
+			continue;
+		*inside = addr - sym.st_value;
+		return elf_strptr(x->elf, in->names, sym.st_name);
+	}
+	return NULL;
+}
+
+/* The reverse of exe_offset(). */
+static uint64_t address_of(const struct exe *x, uint64_t offset)
+{
+	GElf_Phdr ph;
+
+	for (size_t i = 0; i < x->nphdr && gelf_getphdr(x->elf, i, &ph); i++)
+		if (ph.p_type == PT_LOAD && ph.p_flags & PF_X && offset >= ph.p_offset &&
+		    offset - ph.p_offset < ph.p_filesz)
+			return offset - ph.p_offset + ph.p_vaddr;
+	return 0;
+}
+
+const char *exe_function_at(const struct exe *x, uint64_t offset, uint64_t *inside)
+{
+	uint64_t addr = address_of(x, offset);
+	const char *name;
+
+	if (!addr)
+		return NULL;
+	name = symbol_at(x, &x->all, addr, inside);
+	return name ? name : symbol_at(x, &x->symbols, addr, inside);
+}
+
+ssize_t exe_read(const struct exe *x, uint64_t offset, void *dst, size_t len)
+{
+	ssize_t n = pread(x->fd, dst, len, (off_t)offset);
+
+	return n < 0 ? -errno : n;
 }
 
 uint64_t exe_offset(const struct exe *x, uint64_t addr)

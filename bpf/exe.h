@@ -22,8 +22,17 @@ ino_t exe_ino(const struct exe *x);
 
 /* The address that the file gives to a symbol of its dynamic symbol table; 0: not there. */
 uint64_t exe_symbol(const struct exe *x, const char *name);
+/* The same of a function, also where only the full symbol table has it (programs linked statically). */
+uint64_t exe_function(const struct exe *x, const char *name);
+/*
+ * The function that the code at that place of the file belongs to, and how far inside it is; NULL:
+ * unknown. Valid until close.
+ */
+const char *exe_function_at(const struct exe *x, uint64_t offset, uint64_t *inside);
 /* Where in the file the code at that address is: what a uprobe wants; 0: no code there. */
 uint64_t exe_offset(const struct exe *x, uint64_t addr);
+/* Bytes of the file; how many there were, or negative errno. */
+ssize_t exe_read(const struct exe *x, uint64_t offset, void *dst, size_t len);
 /* The needed library whose name begins with prefix, as in DT_NEEDED ("libreadline.so.8"); NULL: none. Valid until close. */
 const char *exe_needs(const struct exe *x, const char *prefix);
 
