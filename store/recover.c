@@ -11,6 +11,8 @@
 #include "base/clock.h"
 #include "store/ring.h"
 
+/* A daemon that was off for longer looks like a clock that jumped. */
+#define OFF_MAX_NS (24 * 3600 * NSEC_PER_SEC)
 /* Files that one start looks at; more than that many have never been made by any configuration. */
 #define RECOVER_FILES_MAX 1024
 
@@ -190,6 +192,27 @@ static void recover_leftovers(struct store *s)
 	s->quarantine_bytes = quarantine_prune(path);
 }
 
+/*
+ * The clock may have jumped while nobody looked. Newest rows of tomorrow: it went back. Of days ago:
+ * it went ahead, or the daemon was off for so long; then nothing is lost by waiting for an hour with
+ * the judgement that they are old.
+ */
+static void recover_clock(struct store *s)
+{
+	uint64_t newest = 0, now = clock_real_ns();
+	bool by_age = false;
+
+	for (unsigned int i = 0; i < RING_X_MAX; i++)
+		for (unsigned int k = 0; k < s->rings[i].nentries; k++)
+			if (s->rings[i].entries[k].ts_max > newest)
+				newest = s->rings[i].entries[k].ts_max;
+	for (unsigned int i = 0; i < RING_X_MAX; i++)
+		by_age |= s->rings[i].limits.max_age_ns != 0;
+	if (newest && (newest > now || (by_age && now - newest > OFF_MAX_NS)))
+		s->clock =
+			(struct retention_clock){.real_ns = newest, .boot_ns = clock_boot_ns()};
+}
+
 int store_recover(struct store *s, struct err *err)
 {
 	_cleanup_free_ struct segment_file *files = calloc(RECOVER_FILES_MAX, sizeof(*files));
@@ -216,5 +239,6 @@ int store_recover(struct store *s, struct err *err)
 			e->state = ENTRY_LIVE;
 	}
 	s->attach_stale = true;
+	recover_clock(s);
 	return 0;
 }

@@ -4,6 +4,33 @@
 
 #include <stddef.h>
 
+static uint64_t apart(int64_t a, int64_t b)
+{
+	return a > b ? (uint64_t)a - (uint64_t)b : (uint64_t)b - (uint64_t)a;
+}
+
+uint64_t retention_clock_now(struct retention_clock *c, uint64_t real_ns, uint64_t boot_ns,
+			     int64_t *jump)
+{
+	uint64_t expected = c->real_ns + (boot_ns - c->boot_ns);
+	int64_t off = (int64_t)(real_ns - expected);
+
+	*jump = 0;
+	if (!c->real_ns || apart(off, 0) < RETENTION_JUMP_NS) {
+		*c = (struct retention_clock){.real_ns = real_ns, .boot_ns = boot_ns};
+		return real_ns;
+	}
+	if (!c->jumped_ns || apart(off, c->jump_ns) >= RETENTION_JUMP_NS) {
+		*jump = c->jumped_ns ? off - c->jump_ns : off;
+		c->jumped_ns = boot_ns ? boot_ns : 1;
+		c->jump_ns = off;
+	}
+	if (boot_ns - c->jumped_ns < RETENTION_SETTLE_NS)
+		return expected < real_ns ? expected : real_ns;
+	*c = (struct retention_clock){.real_ns = real_ns, .boot_ns = boot_ns};
+	return real_ns;
+}
+
 uint64_t retention_max_bytes(uint64_t max_bytes, uint64_t used, uint64_t avail, uint64_t reserve)
 {
 	uint64_t room;

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/clock.h"
+
 #include "store/store.h"
 
 /* Below that a segment is mostly empty pages and WAL; a ring needs that much for each file. */
@@ -20,6 +22,22 @@ struct retention_state {
 	uint64_t live_bytes, live_rows, live_ts_min;
 	uint64_t oldest_ts_max; /* of the oldest sealed segment; 0: it has no rows */
 };
+
+/*
+ * The time that ages are counted by. A wall clock that jumps (set by hand, a dead battery, NTP after
+ * an hour of its own) must not make the whole history old from one moment to the next: it is believed
+ * only when it has stood for a while, and until then the earlier time counts. Zeroed: not begun.
+ */
+struct retention_clock {
+	uint64_t real_ns, boot_ns; /* when they were last seen to agree */
+	uint64_t jumped_ns;	   /* boot time of the jump that isn't believed yet; 0: none */
+	int64_t jump_ns;
+};
+#define RETENTION_JUMP_NS   (60 * NSEC_PER_SEC)
+#define RETENTION_SETTLE_NS (3600 * NSEC_PER_SEC)
+/* The time to count by; jump: by how much the clock jumped since it was last asked, 0: it didn't. */
+uint64_t retention_clock_now(struct retention_clock *c, uint64_t real_ns, uint64_t boot_ns,
+			     int64_t *jump);
 
 /* What the ring may use now: its limit, or less when the file system has less above the reserve. */
 uint64_t retention_max_bytes(uint64_t max_bytes, uint64_t used, uint64_t avail, uint64_t reserve);

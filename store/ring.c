@@ -122,12 +122,40 @@ uint64_t ring_fs_avail(const struct store *s)
 	return (uint64_t)v.f_bavail * v.f_frsize;
 }
 
+/* The clock says something else than the time that passed. */
+static void tell_jump(struct ring *r, int64_t jump)
+{
+	struct store *s = r->store;
+	uint64_t seconds = (uint64_t)(jump < 0 ? -jump : jump) / NSEC_PER_SEC;
+
+	if (jump > 0)
+		store_event(s, "clock_jump",
+			    "the clock is %" PRIu64 " s ahead of the time that passed: for an hour no "
+			    "segment is too old because of that",
+			    seconds);
+	else
+		store_event(s, "clock_jump",
+			    "the clock is %" PRIu64 " s behind the time that passed: until it catches "
+			    "up, rows get a ts right after the last one's (rows_bumped)",
+			    seconds);
+}
+
+static uint64_t age_now(struct ring *r)
+{
+	int64_t jump;
+	uint64_t now = retention_clock_now(&r->store->clock, clock_real_ns(), clock_boot_ns(), &jump);
+
+	if (jump)
+		tell_jump(r, jump);
+	return now;
+}
+
 void ring_state(struct ring *r, struct retention_state *st, struct ring_limits *limits)
 {
 	struct store *s = r->store;
 	uint64_t avail = ring_fs_avail(s);
 
-	*st = (struct retention_state){.now_ns = clock_real_ns(),
+	*st = (struct retention_state){.now_ns = age_now(r),
 				       .files = schema_ring_files(r->id)};
 	pthread_mutex_lock(&s->lock);
 	*limits = r->limits;

@@ -128,6 +128,8 @@ struct store {
 	sqlite3 *grave[SCHEMA_MAX_SEGMENTS];
 	unsigned int ngrave;
 
+	struct retention_clock clock; /* the store thread's; before it: whoever starts */
+
 	struct ring rings[RING_X_MAX];
 };
 
