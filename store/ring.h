@@ -39,6 +39,7 @@ struct ring_entry {
 	uint64_t number;
 	enum entry_state state;
 	bool check;        /* unclean stop: quick_check it */
+	bool checked;      /* sealed, and found sound since then */
 	sqlite3 *db;       /* SEALING: the connection that wrote it, for the sealer */
 	uint64_t retry_ns; /* SEALING: not before */
 	uint64_t rows, ts_min, ts_max, bytes;
@@ -124,6 +125,7 @@ struct store {
 	bool sealer_started;
 	atomic_bool sealer_stop;
 	bool attach_stale;
+	uint64_t scrub_ns; /* no sealed segment is checked before */
 	/* Connections to files that are gone, for the sealer to close. */
 	sqlite3 *grave[SCHEMA_MAX_SEGMENTS];
 	unsigned int ngrave;
