@@ -170,6 +170,7 @@ static int recover_file(struct store *s, const struct segment_file *f, struct er
 		.ts_min = facts.ts_min,
 		.ts_max = facts.ts_max,
 		.bytes = f->bytes,
+		.file_id = ring_file_id(f->path),
 		.check = !f->sealed && wal, /* it wasn't closed */
 	};
 	snprintf(e->path, sizeof(e->path), "%s", f->path);

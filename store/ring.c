@@ -295,12 +295,17 @@ static int ring_make_file(struct ring *r, const char *path, char *why, size_t ca
 static void ring_add_live(struct ring *r)
 {
 	struct store *s = r->store;
+	uint64_t id = ring_file_id(r->live->path);
 	struct ring_entry *e;
 
 	pthread_mutex_lock(&s->lock);
 	e = &r->entries[r->nentries++];
 	*e = (struct ring_entry){
-		.number = r->live->number, .state = ENTRY_LIVE, .bytes = r->live->bytes};
+		.number = r->live->number,
+		.state = ENTRY_LIVE,
+		.bytes = r->live->bytes,
+		.file_id = id,
+	};
 	snprintf(e->path, sizeof(e->path), "%s", r->live->path);
 	s->attach_stale = true;
 	sealer_poke(s);
@@ -383,6 +388,7 @@ void ring_maintain(struct ring *r)
 	if (damaged && r->live && r->live->number == damaged)
 		ring_quarantine_live(r, "quick_check found damage");
 
+	ring_check_files(r);
 	ring_evict_by_limits(r);
 	if (!r->live)
 		return; /* the next commit makes one */

@@ -43,6 +43,7 @@ struct ring_entry {
 	sqlite3 *db;       /* SEALING: the connection that wrote it, for the sealer */
 	uint64_t retry_ns; /* SEALING: not before */
 	uint64_t rows, ts_min, ts_max, bytes;
+	uint64_t file_id; /* its inode, as it was made or found */
 	char path[256];
 };
 
@@ -75,6 +76,7 @@ struct ring {
 	uint64_t pending_rows, pending_since_ns;
 	uint64_t retry_ns;        /* CLOCK_MONOTONIC; after a failure: no attempt before */
 	uint64_t reserve_ns;      /* the last eviction for the file system's sake */
+	uint64_t looked_ns;       /* the last look at whether the files are still there */
 	uint64_t evict_failed_ns; /* when it was last told that a file can't be removed */
 	uint64_t failed_since_ns; /* CLOCK_REALTIME; 0: fine */
 	uint64_t failed_rows;     /* lost since then */
@@ -162,6 +164,10 @@ void ring_quarantine_live(struct ring *r, const char *why);
 /* Brings the live entry up to date and tells what retention needs to know. */
 void ring_state(struct ring *r, struct retention_state *st, struct ring_limits *limits);
 uint64_t ring_fs_avail(const struct store *s);
+/* vanish.c; 0: not there */
+uint64_t ring_file_id(const char *path);
+/* Once a second at most: does without files that are gone or aren't those that were made. */
+void ring_check_files(struct ring *r);
 /* Under the lock. */
 uint64_t ring_bytes(const struct ring *r);
 void ring_remove_entry(struct ring *r, unsigned int idx);
