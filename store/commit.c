@@ -10,6 +10,10 @@
 
 /* Between attempts while nothing can be stored; the queue takes what comes meanwhile. */
 #define RETRY_NS NSEC_PER_SEC
+/* A transaction takes milliseconds; one that takes longer than the queue lasts is worth a word, once
+ * a minute. */
+#define SLOW_NS	      NSEC_PER_SEC
+#define SLOW_EVERY_NS (60 * NSEC_PER_SEC)
 
 void ring_add_pending(struct ring *r, struct batch *b)
 {
@@ -97,6 +101,20 @@ static void ring_account(struct ring *r, bool stored, uint64_t ns)
 	pthread_cond_broadcast(&r->store->flushed);
 }
 
+/* Whoever misses rows that were refused meanwhile finds out why. */
+static void tell_slow(struct ring *r, uint64_t ns)
+{
+	uint64_t now = clock_mono_ns();
+
+	if (ns < SLOW_NS || (r->slow_told_ns && now - r->slow_told_ns < SLOW_EVERY_NS))
+		return;
+	r->slow_told_ns = now;
+	store_event(r->store, "slow_disk",
+		    "ring %s: a transaction of %" PRIu64 " rows took %" PRIu64
+		    " ms; rows wait, and are refused and counted when the queue is full",
+		    ring_name(r->id), r->pending_rows, (uint64_t)(ns / NSEC_PER_MSEC));
+}
+
 static void ring_recovered(struct ring *r)
 {
 	uint64_t seconds = (clock_real_ns() - r->failed_since_ns) / NSEC_PER_SEC;
@@ -158,6 +176,7 @@ void ring_commit(struct ring *r)
 			break;
 	}
 	if (rc == SQLITE_OK) {
+		tell_slow(r, clock_mono_ns() - start);
 		if (r->failed_since_ns)
 			ring_recovered(r);
 		pthread_mutex_lock(&r->store->lock);

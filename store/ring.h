@@ -78,6 +78,7 @@ struct ring {
 	uint64_t reserve_ns;      /* the last eviction for the file system's sake */
 	uint64_t looked_ns;       /* the last look at whether the files are still there */
 	uint64_t evict_failed_ns; /* when it was last told that a file can't be removed */
+	uint64_t slow_told_ns;
 	uint64_t failed_since_ns; /* CLOCK_REALTIME; 0: fine */
 	uint64_t failed_rows;     /* lost since then */
 	struct segment_tables tables;
