@@ -69,7 +69,7 @@ static bool ring_mend(struct ring *r, int rc, bool *rotated, char *why, size_t c
 			ring_quarantine_live(r, cause);
 		return true;
 	default:
-		if (r->live)
+		if (r->live && !r->failed_since_ns) /* told already, until it's over */
 			store_event(r->store, (rc & 0xff) == SQLITE_BUSY ? "busy" : "write_failed",
 				    "cannot write '%s': %s; going on in a new file", r->live->path,
 				    cause);
