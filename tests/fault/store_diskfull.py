@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 # A ring on a file system of 48 MiB: fills it, is filled up from outside, recovers by itself, says so and counts to the row.
-import json
 import os
 import shutil
 import sqlite3
@@ -10,47 +9,8 @@ import sys
 import tempfile
 import time
 
-BUILD = os.environ["RINGSIDE_BUILD"]
-MIB = 1 << 20
-
-
-class Driver:
-    def __init__(self, ring, max_bytes, reserve):
-        self.p = subprocess.Popen([BUILD + "/tests/store_driver", ring, str(max_bytes), "0", str(reserve)],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.events = []
-        self.read("ready")
-
-    def read(self, want):
-        for line in self.p.stdout:
-            word, rest = line.split(maxsplit=1)
-            if word == want:
-                return rest.strip()
-            self.events.append(line.strip())
-        sys.exit("the driver ended: %s" % self.events)
-
-    def say(self, text):
-        self.p.stdin.write(text + "\n")
-        self.p.stdin.flush()
-
-    def stats(self):
-        self.say("stats")
-        return json.loads(self.read("stats"))
-
-    def flush(self):
-        self.say("flush")
-        return int(self.read("flushed").split()[0])
-
-    def close(self):
-        self.say("quit")
-        stats = json.loads(self.read("stats"))
-        self.p.wait(timeout=60)
-        self.p.stdin.close()
-        self.p.stdout.close()
-        return stats
-
-    def told(self, event):
-        return [e for e in self.events if e.startswith("event %s " % event)]
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from store import MIB, Driver, rows_of, segments
 
 
 def avail(path):
@@ -59,14 +19,7 @@ def avail(path):
 
 
 def sound(ring):
-    rows = 0
-    for name in sorted(os.listdir(ring)):
-        if name.startswith("flow-") and name.endswith(".db"):
-            db = sqlite3.connect("file:%s/%s?mode=ro" % (ring, name), uri=True)
-            assert db.execute("PRAGMA quick_check").fetchone()[0] == "ok", name
-            rows += db.execute("SELECT count(*) FROM netflow_data").fetchone()[0]
-            db.close()
-    return rows
+    return sum(len(rows_of(path)) for path in segments(ring))
 
 
 def own_growth(mnt):
@@ -165,11 +118,10 @@ def filled_from_outside(mnt):
     assert d.told("recovered"), d.events
     sound(ring)
     lost = 0
-    for name in os.listdir(ring):
-        if name.startswith("flow-") and name.endswith(".db"):
-            db = sqlite3.connect("file:%s/%s?mode=ro" % (ring, name), uri=True)
-            lost += db.execute("SELECT lost FROM segment_tables").fetchone()[0]
-            db.close()
+    for path in segments(ring):
+        db = sqlite3.connect("file:%s?mode=ro" % path, uri=True)
+        lost += db.execute("SELECT lost FROM segment_tables").fetchone()[0]
+        db.close()
     assert lost == s["lost"] + s["refused"], (lost, s)
     print("filled from outside: %d stored, %d lost, %d refused of %d; %s"
           % (s["rows"], s["lost"], s["refused"], pushed, d.told("recovered")[0]), flush=True)
