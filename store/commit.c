@@ -10,8 +10,8 @@
 
 /* Between attempts while nothing can be stored; the queue takes what comes meanwhile. */
 #define RETRY_NS NSEC_PER_SEC
-/* A transaction takes milliseconds; one that takes longer than the queue lasts is worth a word, once
- * a minute. */
+/* A transaction takes milliseconds; one that takes longer than the queue lasts is worth a word,
+ * once a minute. */
 #define SLOW_NS	      NSEC_PER_SEC
 #define SLOW_EVERY_NS (60 * NSEC_PER_SEC)
 

@@ -128,8 +128,7 @@ static void recover_skip(struct store *s, struct ring_entry *e, const char *path
 static bool out_of_resources(int rc, int error)
 {
 	return rc == SQLITE_NOMEM ||
-	       (rc == SQLITE_CANTOPEN &&
-		(error == EMFILE || error == ENFILE || error == ENOMEM));
+	       (rc == SQLITE_CANTOPEN && (error == EMFILE || error == ENFILE || error == ENOMEM));
 }
 
 static int recover_file(struct store *s, const struct segment_file *f, struct err *err)
@@ -144,7 +143,8 @@ static int recover_file(struct store *s, const struct segment_file *f, struct er
 	if (f->number >= r->next_number)
 		r->next_number = f->number + 1;
 	segment_size(f->path, &wal);
-	for (int tries = 0; tries < 2; tries++) { /* what passes by itself is no reason to skip it */
+	for (int tries = 0; tries < 2;
+	     tries++) { /* what passes by itself is no reason to skip it */
 		errno = 0;
 		rc = segment_inspect(f->path, f->sealed, &facts, found_table, s, why, sizeof(why));
 		if (out_of_resources(rc, errno))
@@ -194,9 +194,9 @@ static void recover_leftovers(struct store *s)
 }
 
 /*
- * The clock may have jumped while nobody looked. Newest rows of tomorrow: it went back. Of days ago:
- * it went ahead, or the daemon was off for so long; then nothing is lost by waiting for an hour with
- * the judgement that they are old.
+ * The clock may have jumped while nobody looked. Newest rows of tomorrow: it went back. Of days
+ * ago: it went ahead, or the daemon was off for so long; then nothing is lost by waiting for an
+ * hour with the judgement that they are old.
  */
 static void recover_clock(struct store *s)
 {
@@ -210,8 +210,7 @@ static void recover_clock(struct store *s)
 	for (unsigned int i = 0; i < RING_X_MAX; i++)
 		by_age |= s->rings[i].limits.max_age_ns != 0;
 	if (newest && (newest > now || (by_age && now - newest > OFF_MAX_NS)))
-		s->clock =
-			(struct retention_clock){.real_ns = newest, .boot_ns = clock_boot_ns()};
+		s->clock = (struct retention_clock){.real_ns = newest, .boot_ns = clock_boot_ns()};
 }
 
 int store_recover(struct store *s, struct err *err)

@@ -17,16 +17,17 @@ struct retention_state {
 	unsigned int files;    /* that the ring may have, the live one included */
 	uint64_t max_bytes;    /* retention_max_bytes() */
 	unsigned int segments; /* that it has */
-	uint64_t rows;         /* of all segments */
-	uint64_t bytes;        /* of all segments and everything else that the ring keeps on disk */
+	uint64_t rows;	       /* of all segments */
+	uint64_t bytes;	       /* of all segments and everything else that the ring keeps on disk */
 	uint64_t live_bytes, live_rows, live_ts_min;
 	uint64_t oldest_ts_max; /* of the oldest sealed segment; 0: it has no rows */
 };
 
 /*
- * The time that ages are counted by. A wall clock that jumps (set by hand, a dead battery, NTP after
- * an hour of its own) must not make the whole history old from one moment to the next: it is believed
- * only when it has stood for a while, and until then the earlier time counts. Zeroed: not begun.
+ * The time that ages are counted by. A wall clock that jumps (set by hand, a dead battery, NTP
+ * after an hour of its own) must not make the whole history old from one moment to the next: it is
+ * believed only when it has stood for a while, and until then the earlier time counts. Zeroed: not
+ * begun.
  */
 struct retention_clock {
 	uint64_t real_ns, boot_ns; /* when they were last seen to agree */
@@ -35,7 +36,8 @@ struct retention_clock {
 };
 #define RETENTION_JUMP_NS   (60 * NSEC_PER_SEC)
 #define RETENTION_SETTLE_NS (3600 * NSEC_PER_SEC)
-/* The time to count by; jump: by how much the clock jumped since it was last asked, 0: it didn't. */
+/* The time to count by; jump: by how much the clock jumped since it was last asked, 0: it didn't.
+ */
 uint64_t retention_clock_now(struct retention_clock *c, uint64_t real_ns, uint64_t boot_ns,
 			     int64_t *jump);
 

@@ -130,12 +130,14 @@ static void tell_jump(struct ring *r, int64_t jump)
 
 	if (jump > 0)
 		store_event(s, "clock_jump",
-			    "the clock is %" PRIu64 " s ahead of the time that passed: for an hour no "
+			    "the clock is %" PRIu64
+			    " s ahead of the time that passed: for an hour no "
 			    "segment is too old because of that",
 			    seconds);
 	else
 		store_event(s, "clock_jump",
-			    "the clock is %" PRIu64 " s behind the time that passed: until it catches "
+			    "the clock is %" PRIu64
+			    " s behind the time that passed: until it catches "
 			    "up, rows get a ts right after the last one's (rows_bumped)",
 			    seconds);
 }
@@ -143,7 +145,8 @@ static void tell_jump(struct ring *r, int64_t jump)
 static uint64_t age_now(struct ring *r)
 {
 	int64_t jump;
-	uint64_t now = retention_clock_now(&r->store->clock, clock_real_ns(), clock_boot_ns(), &jump);
+	uint64_t now =
+		retention_clock_now(&r->store->clock, clock_real_ns(), clock_boot_ns(), &jump);
 
 	if (jump)
 		tell_jump(r, jump);
@@ -155,8 +158,7 @@ void ring_state(struct ring *r, struct retention_state *st, struct ring_limits *
 	struct store *s = r->store;
 	uint64_t avail = ring_fs_avail(s);
 
-	*st = (struct retention_state){.now_ns = age_now(r),
-				       .files = schema_ring_files(r->id)};
+	*st = (struct retention_state){.now_ns = age_now(r), .files = schema_ring_files(r->id)};
 	pthread_mutex_lock(&s->lock);
 	*limits = r->limits;
 	if (r->live) {
@@ -247,7 +249,8 @@ static void ring_let_go(struct ring *r)
 	segment_discard(db);
 }
 
-/* Takes the file made ahead, if there's one. The sealer makes no other until it has its new name. */
+/* Takes the file made ahead, if there's one. The sealer makes no other until it has its new name.
+ */
 static int ring_take_ahead(struct ring *r, const char *path)
 {
 	struct store *s = r->store;

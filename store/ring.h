@@ -38,9 +38,9 @@ enum entry_state {
 struct ring_entry {
 	uint64_t number;
 	enum entry_state state;
-	bool check;        /* unclean stop: quick_check it */
-	bool checked;      /* sealed, and found sound since then */
-	sqlite3 *db;       /* SEALING: the connection that wrote it, for the sealer */
+	bool check;	   /* unclean stop: quick_check it */
+	bool checked;	   /* sealed, and found sound since then */
+	sqlite3 *db;	   /* SEALING: the connection that wrote it, for the sealer */
 	uint64_t retry_ns; /* SEALING: not before */
 	uint64_t rows, ts_min, ts_max, bytes;
 	uint64_t file_id; /* its inode, as it was made or found */
@@ -52,7 +52,7 @@ struct ring {
 	enum ring_id id;
 	struct queue *queue;
 	pthread_mutex_t push_lock; /* makes pushed and the queue's order one */
-	uint64_t pushed;           /* batches taken; under push_lock */
+	uint64_t pushed;	   /* batches taken; under push_lock */
 
 	/* Under store.lock. */
 	struct ring_limits limits;
@@ -63,7 +63,7 @@ struct ring {
 	bool ahead_taken; /* and on its way to its final name: the sealer keeps off */
 	uint64_t ahead_bytes, ahead_retry_ns;
 	uint64_t damaged;   /* number of the live segment that the sealer found damaged; 0: none */
-	uint64_t done;      /* batches committed or given up */
+	uint64_t done;	    /* batches committed or given up */
 	uint64_t lost_upto; /* done right behind the last batch given up */
 	uint64_t lost_told; /* and as far as a flush has told of it */
 	struct store_stats stats;
@@ -74,13 +74,13 @@ struct ring {
 	struct batch *pending[RING_PENDING_MAX];
 	unsigned int npending;
 	uint64_t pending_rows, pending_since_ns;
-	uint64_t retry_ns;        /* CLOCK_MONOTONIC; after a failure: no attempt before */
-	uint64_t reserve_ns;      /* the last eviction for the file system's sake */
-	uint64_t looked_ns;       /* the last look at whether the files are still there */
+	uint64_t retry_ns;	  /* CLOCK_MONOTONIC; after a failure: no attempt before */
+	uint64_t reserve_ns;	  /* the last eviction for the file system's sake */
+	uint64_t looked_ns;	  /* the last look at whether the files are still there */
 	uint64_t evict_failed_ns; /* when it was last told that a file can't be removed */
 	uint64_t slow_told_ns;
 	uint64_t failed_since_ns; /* CLOCK_REALTIME; 0: fine */
-	uint64_t failed_rows;     /* lost since then */
+	uint64_t failed_rows;	  /* lost since then */
 	struct segment_tables tables;
 	struct store_table *table_list[STORE_TABLES_MAX];
 };
@@ -109,11 +109,11 @@ struct store {
 	uint64_t found_floor; /* last write of a segment that couldn't be read */
 
 	pthread_mutex_t lock;
-	pthread_cond_t wake;    /* the store thread has something to do */
+	pthread_cond_t wake;	/* the store thread has something to do */
 	pthread_cond_t flushed; /* done moved on */
 	bool work, waiting;
 	unsigned int flushers;
-	atomic_bool stopping;      /* written under the lock */
+	atomic_bool stopping;	   /* written under the lock */
 	uint64_t stop_deadline_ns; /* before stopping */
 	struct store_event events[STORE_EVENTS_MAX];
 	unsigned int nevents;
