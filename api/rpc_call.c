@@ -245,11 +245,15 @@ static void read_begins(struct rpc_call *call, const ProtobufCMessage *request)
 		call->exe = copy_text(call, path, (size_t)n);
 }
 
+/* A peer that gives up at its deadline began to count a little before us. */
+#define DEADLINE_SLACK_NS (100 * NSEC_PER_MSEC)
+
 static enum rpc_code code_of(const struct rpc_call *call)
 {
 	if (call->finished && !call->cancelled)
 		return call->code;
-	return call->deadline_ns && clock_mono_ns() >= call->deadline_ns ? RPC_DEADLINE_EXCEEDED : RPC_CANCELLED;
+	return call->deadline_ns && clock_mono_ns() + DEADLINE_SLACK_NS >= call->deadline_ns ? RPC_DEADLINE_EXCEEDED
+											      : RPC_CANCELLED;
 }
 
 static void read_ended(struct rpc_call *call)

@@ -12,9 +12,9 @@
 #include "store/schema.h"
 #include "store/snapshot.h"
 
-/* A file that somebody made to keep us busy is given up after that many steps: about a second. */
-#define MAX_STEPS  50000000
-#define STEP_CHUNK 100000
+/* A file that somebody made to keep us busy is given up after that many steps; an honest one takes a tenth. */
+#define MAX_STEPS  2000000
+#define STEP_CHUNK 10000
 #define MAX_TEXT   (256 << 10)
 
 struct reader {
