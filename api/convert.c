@@ -262,3 +262,16 @@ Ringside__V1__Table *msg_table(struct arena *a, const struct table *t, const cha
 	m->n_columns = t->nfields;
 	return m;
 }
+
+void msg_completeness(Ringside__V1__Completeness *m, const struct api_query_loss *loss)
+{
+	ringside__v1__completeness__init(m);
+	m->table = (char *)loss->table;
+	m->rows_lost = loss->rows;
+	m->since = (int64_t)loss->since_ns;
+	m->from = (int64_t)loss->from_ns;
+	m->until = (int64_t)loss->until_ns;
+	m->rows_held = loss->held == UINT64_MAX ? 0 : loss->held;
+	if (loss->why)
+		m->why = (char *)loss->why;
+}

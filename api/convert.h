@@ -6,6 +6,7 @@
 #include "api/ops.h"
 #include "ringside/v1/governor.pb-c.h"
 #include "ringside/v1/plugin.pb-c.h"
+#include "ringside/v1/query.pb-c.h"
 #include "ringside/v1/table.pb-c.h"
 
 /* A message of type T, initialised, from arena a; NULL when it is full. */
@@ -24,5 +25,7 @@ Google__Protobuf__Timestamp *msg_timestamp(struct arena *a, uint64_t epoch_ns);
 Ringside__V1__Plugin *msg_plugin(struct arena *a, const struct plugin_info *p);
 Ringside__V1__Governor *msg_governor(struct arena *a, const struct governor_info *g);
 Ringside__V1__Table *msg_table(struct arena *a, const struct table *t, const char *plugin);
+/* No arena: m points into loss alone. */
+void msg_completeness(Ringside__V1__Completeness *m, const struct api_query_loss *loss);
 /* Exact and shortest: "1536MiB", "4000000001"; "" for 0. */
 char *msg_bytes_limit(struct arena *a, uint64_t bytes, const char *suffix);

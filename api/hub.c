@@ -82,6 +82,39 @@ static struct hub_table *find_table(struct hub *h, const struct table *table)
 	return NULL;
 }
 
+static const char *text_of(const struct batch *b, uint32_t row, int col, struct value *v)
+{
+	if (col < 0)
+		return "";
+	batch_get(b, row, (uint32_t)col, v);
+	return v->kind == VALUE_TEXT ? v->text : "";
+}
+
+/* What the table "loss" says of other tables; what watchers missed themselves they are told anyway. Lock held. */
+static void note_losses(struct hub *h, const struct batch *b)
+{
+	int table = table_find(b->table, "table_name"), stage = table_find(b->table, "stage");
+	int lost = table_find(b->table, "lost");
+
+	for (uint32_t row = 0; lost >= 0 && row < b->nrows; row++) {
+		struct value name, where, n;
+		const char *text = text_of(b, row, table, &name);
+
+		for (size_t i = 0; *text && i < h->ntables; i++) {
+			struct hub_table *t = &h->tables[i];
+
+			if (strlen(t->table->name) != name.len || strncmp(t->table->name, text, name.len))
+				continue;
+			text = text_of(b, row, stage, &where);
+			if (where.len == strlen("watchers") && !strncmp(text, "watchers", where.len))
+				break;
+			batch_get(b, row, (uint32_t)lost, &n);
+			t->rows_lost += n.kind == VALUE_INT && n.i > 0 ? (uint64_t)n.i : 0;
+			break;
+		}
+	}
+}
+
 /* Any thread. */
 int hub_push(struct api_server *s, struct batch *batch)
 {
@@ -95,6 +128,8 @@ int hub_push(struct api_server *s, struct batch *batch)
 	pthread_mutex_lock(&h->mu);
 	if (batch->ts_max > t->last_ts)
 		t->last_ts = batch->ts_max;
+	if (strcmp(batch->table->name, "loss") == 0)
+		note_losses(h, batch);
 	if (atomic_load(&t->watchers) == 0) {
 		/* Nobody looks. */
 	} else if (h->inbox_len == INBOX_BATCHES || h->inbox_rows + batch->nrows > INBOX_ROWS) {
@@ -117,6 +152,16 @@ void hub_last_ts(struct hub *h, const struct hub_table *t, uint64_t *ret)
 	pthread_mutex_lock(&h->mu);
 	*ret = t->last_ts;
 	pthread_mutex_unlock(&h->mu);
+}
+
+uint64_t hub_rows_lost(struct hub *h, const struct hub_table *t)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&h->mu);
+	n = t->rows_lost;
+	pthread_mutex_unlock(&h->mu);
+	return n;
 }
 
 void hub_listen(struct hub *h, struct watch_table *t, uint64_t *last_ts)

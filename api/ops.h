@@ -96,6 +96,9 @@ struct api_query_column {
 struct api_query_loss {
 	const char *table;
 	uint64_t rows, since_ns;
+	uint64_t from_ns, until_ns; /* 0: no bound */
+	uint64_t held;		    /* UINT64_MAX: not counted */
+	const char *why;	    /* may be NULL */
 };
 struct api_query_sink {
 	int (*columns)(void *arg, const struct api_query_column *cols, size_t ncols);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/answer.h"
+#include "api/convert.h"
 #include "base/clock.h"
 #include "ringside/v1/query.pb-c.h"
 
@@ -52,10 +53,7 @@ static int on_done(void *arg, uint64_t rows, bool truncated, uint64_t elapsed_ns
 	if (!list || !pointers)
 		return -ENOMEM;
 	for (size_t i = 0; i < nloss; i++) {
-		ringside__v1__completeness__init(&list[i]);
-		list[i].table = (char *)loss[i].table;
-		list[i].rows_lost = loss[i].rows;
-		list[i].since = (int64_t)loss[i].since_ns;
+		msg_completeness(&list[i], &loss[i]);
 		pointers[i] = &list[i];
 	}
 	elapsed.seconds = (int64_t)(elapsed_ns / NSEC_PER_SEC);

@@ -64,9 +64,8 @@ static int on_table_end(void *arg, uint64_t rows, const struct api_query_loss *l
 	m.rows = rows;
 	m.missing = (char *)missing;
 	if (loss) {
+		msg_completeness(&c, loss);
 		c.table = (char *)t->name;
-		c.rows_lost = loss->rows;
-		c.since = (int64_t)loss->since_ns;
 		m.completeness = &c;
 	}
 	return answer_put(t->answer, PART_TABLE_END, &m.base);

@@ -164,6 +164,8 @@ static void start_table(struct row_watch *rw, struct watch_table *t)
 	struct hub *h = rw->w.s->hub;
 	uint64_t last = 0;
 
+	if (t->hub)
+		t->lost_told = hub_rows_lost(h, t->hub);
 	if (t->table && !table_is_history(t->table)) {
 		t->mode = WATCH_SNAPSHOT;
 		return;

@@ -21,6 +21,7 @@ struct hub_table {
 	_Atomic uint32_t watchers;  /* of its live rows; read by producers */
 	uint64_t last_ts;           /* of the newest batch pushed; hub->mu */
 	uint64_t dropped;           /* rows that didn't fit into the inbox, not yet told to the watchers; hub->mu */
+	uint64_t rows_lost;         /* before they got to a table, as "loss" says, since start; hub->mu */
 	/* Live tables: one snapshot serves all watchers that are due. */
 	bool loading;
 };
@@ -66,6 +67,7 @@ struct watch_table {
 	uint64_t give_up_ns;
 	uint64_t due_ns;
 	unsigned int failures;
+	uint64_t lost_told; /* of hub->rows_lost */
 	struct chunk_queue page;  /* from jobs; sent first */
 	struct chunk_queue queue; /* from the bus */
 };
@@ -88,6 +90,7 @@ struct hub_table *hub_find(struct hub *h, const char *name);
 void hub_listen(struct hub *h, struct watch_table *t, uint64_t *last_ts);
 void hub_unlisten(struct watch_table *t);
 void hub_last_ts(struct hub *h, const struct hub_table *t, uint64_t *ret);
+uint64_t hub_rows_lost(struct hub *h, const struct hub_table *t);
 /* Asks for a snapshot; it comes into t->page of all who want one. */
 void hub_snapshot(struct hub *h, struct hub_table *t);
 

@@ -11,7 +11,7 @@
 #include "base/clock.h"
 
 /* WatchRowsResponse and RowBatch. */
-enum { TABLE = 1, TABLE_NAME = 2, ROWS = 3, DROPPED = 4, CURSOR = 5, SNAPSHOT_END = 6 };
+enum { TABLE = 1, TABLE_NAME = 2, ROWS = 3, DROPPED = 4, CURSOR = 5, SNAPSHOT_END = 6, LOST = 7 };
 enum { ROW_COUNT = 1 };
 
 #define SCHEMA_ARENA ((size_t)1 << 20)
@@ -57,8 +57,31 @@ static void put_cursor(const struct row_watch *rw, struct buf *b)
 		wire_put_bytes(b, CURSOR, text, len);
 }
 
+/* Rows of the table that were lost and aren't told yet. */
+static uint64_t lost_of(struct row_watch *rw, const struct watch_table *t)
+{
+	return t->hub && table_is_history(t->table) ? hub_rows_lost(rw->w.s->hub, t->hub) - t->lost_told : 0;
+}
+
+/* A message without rows is for the first table that has lost some. */
+static struct watch_table *put_lost(struct row_watch *rw, struct watch_table *t, struct buf *b)
+{
+	uint64_t lost;
+
+	for (size_t i = 0; !t && i < rw->ntables; i++)
+		if (lost_of(rw, &rw->tables[i]))
+			t = &rw->tables[i];
+	lost = t ? lost_of(rw, t) : 0;
+	if (lost) {
+		wire_put_uint(b, LOST, lost);
+		t->lost_told += lost;
+	}
+	return t;
+}
+
 static void send_message(struct row_watch *rw, struct watch_table *t, struct buf *b)
 {
+	t = put_lost(rw, t, b);
 	if (t && t->table)
 		wire_put_bytes(b, TABLE_NAME, t->table->name, strlen(t->table->name));
 	wire_put_uint(b, DROPPED, rw->dropped);

@@ -294,7 +294,11 @@ static int on_done(void *arg, const struct query_stats *stats)
 	for (size_t i = 0; i < n; i++)
 		loss[i] = (struct api_query_loss){.table = stats->loss[i].table,
 						  .rows = stats->loss[i].rows,
-						  .since_ns = stats->loss[i].since_ns};
+						  .since_ns = stats->loss[i].since_ns,
+						  .from_ns = stats->loss[i].from_ns,
+						  .until_ns = stats->loss[i].until_ns,
+						  .held = stats->loss[i].held,
+						  .why = stats->loss[i].why};
 	return sink->done(sink->arg, stats->rows, stats->truncated, stats->elapsed_ns, loss, n);
 }
 

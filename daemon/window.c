@@ -152,7 +152,11 @@ static int on_done(void *arg, const struct query_stats *stats)
 	if (stats->nloss)
 		loss = (struct api_query_loss){.table = stats->loss[0].table,
 					       .rows = stats->loss[0].rows,
-					       .since_ns = stats->loss[0].since_ns};
+					       .since_ns = stats->loss[0].since_ns,
+					       .from_ns = stats->loss[0].from_ns,
+					       .until_ns = stats->loss[0].until_ns,
+					       .held = stats->loss[0].held,
+					       .why = stats->loss[0].why};
 	run->next++;
 	return run->sink->table_end(run->sink->arg, stats->rows, &loss, "");
 }

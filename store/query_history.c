@@ -193,6 +193,9 @@ static void add_stage(struct stages *st, const char *name, uint64_t lost)
 	unsigned int i = 0;
 
 	st->lost += lost;
+	/* A damaged segment may hold anything. */
+	if (!*name || strspn(name, "abcdefghijklmnopqrstuvwxyz_") != strlen(name))
+		name = "unknown";
 	while (i < st->n && strcmp(st->of[i].name, name) != 0)
 		i++;
 	if (i == STAGES_MAX)

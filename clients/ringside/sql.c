@@ -29,21 +29,30 @@ struct result {
 	uint64_t started;
 };
 
+/* "1,234 of 5,678 rows of exec are known to be lost from A to B: ring_full 1234" */
 static void note_completeness(const Ringside__V1__Completeness *c)
 {
-	_cleanup_buf_ struct buf count = {0};
-	char since[40];
+	_cleanup_buf_ struct buf b = {0};
+	int64_t from = c->from > c->since ? c->from : c->since;
+	char time[40];
 
 	if (!c->rows_lost)
 		return;
-	text_add_count(&count, c->rows_lost);
-	if (c->since > 0)
-		cli_note("incomplete: %s rows of %s are known to be lost since %s",
-			 count.data ? count.data : "some", c->table,
-			 clock_format_rfc3339(since, (uint64_t)c->since));
-	else
-		cli_note("incomplete: %s rows of %s are known to be lost",
-			 count.data ? count.data : "some", c->table);
+	text_add_count(&b, c->rows_lost);
+	if (c->rows_held) {
+		buf_puts(&b, " of ");
+		text_add_count(&b, c->rows_held + c->rows_lost);
+	}
+	buf_printf(&b, " rows of %s are known to be lost", c->table);
+	if (from > 0)
+		buf_printf(&b, " %s %s", c->until > 0 ? "from" : "since",
+			   clock_format_rfc3339(time, (uint64_t)from));
+	if (c->until > 0)
+		buf_printf(&b, "%s %s", from > 0 ? " to" : " before",
+			   clock_format_rfc3339(time, (uint64_t)c->until));
+	if (*c->why)
+		buf_printf(&b, ": %s", c->why);
+	cli_note("incomplete: %s", b.data ? b.data : "rows are missing");
 }
 
 static void note_stats(const struct result *res)
@@ -59,8 +68,9 @@ static void note_stats(const struct result *res)
 	if (!res->session->summary && !lost && !(stats && stats->truncated))
 		return;
 	text_add_count(&count, rows);
-	cli_note("%s row%s (%.*f ms)", count.data ? count.data : "?", rows == 1 ? "" : "s",
-		 ms < 10 ? 1 : 0, ms);
+	cli_note("%s row%s (%.*f ms)%s", count.data ? count.data : "?", rows == 1 ? "" : "s",
+		 ms < 10 ? 1 : 0, ms,
+		 stats && stats->n_completeness && !lost ? ", nothing was lost" : "");
 	if (stats && stats->truncated)
 		cli_note("there are more rows: the answer was cut at %s, see --max-rows",
 			 count.data ? count.data : "?");

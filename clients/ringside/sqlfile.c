@@ -25,6 +25,7 @@ struct sql_file {
 	bool tty;
 	Ringside__V1__QueryStats stats;
 	Ringside__V1__Completeness loss[ARRAY_SIZE(((struct query_stats *)0)->loss)];
+	char why[ARRAY_SIZE(((struct query_stats *)0)->loss)][sizeof(((struct query_stats *)0)->loss[0].why)];
 	Ringside__V1__Completeness *losses[ARRAY_SIZE(((struct query_stats *)0)->loss)];
 };
 
@@ -130,6 +131,12 @@ static int on_done(void *arg, const struct query_stats *stats)
 		f->loss[i].table = (char *)stats->loss[i].table;
 		f->loss[i].rows_lost = stats->loss[i].rows;
 		f->loss[i].since = (int64_t)stats->loss[i].since_ns;
+		f->loss[i].from = (int64_t)stats->loss[i].from_ns;
+		f->loss[i].until = (int64_t)stats->loss[i].until_ns;
+		if (stats->loss[i].held != UINT64_MAX)
+			f->loss[i].rows_held = stats->loss[i].held;
+		snprintf(f->why[i], sizeof(f->why[i]), "%s", stats->loss[i].why);
+		f->loss[i].why = f->why[i];
 		f->losses[f->stats.n_completeness++] = &f->loss[i];
 	}
 	return 0;

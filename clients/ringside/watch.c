@@ -29,7 +29,7 @@ struct watch {
 	bool redraw;   /* one live table on a terminal */
 	bool snapshot; /* rows of an unfinished snapshot are held */
 	struct watched *current;
-	uint64_t rows, dropped;
+	uint64_t rows, dropped, lost;
 	uint64_t end_ns; /* CLOCK_MONOTONIC; 0: never */
 };
 
@@ -92,6 +92,17 @@ static void note_dropped(struct watch *w, uint64_t n)
 	text_add_count(&count, n);
 	cli_note("incomplete: %s rows were missed here because this reader was too slow",
 		 count.data ? count.data : "?");
+}
+
+/* In the kernel, the daemon or the store: nobody has them. */
+static void note_lost(struct watch *w, const char *table, uint64_t n)
+{
+	_cleanup_buf_ struct buf count = {0};
+
+	w->lost += n;
+	text_add_count(&count, n);
+	cli_note("incomplete: %s rows of %s are lost or were left out; the table loss says where",
+		 count.data ? count.data : "?", table);
 }
 
 /* A whole snapshot of one live table: a new screen on a terminal, a frame behind an empty line
@@ -164,6 +175,8 @@ static int read_stream(struct watch *w, struct client_stream *stream)
 		}
 		if (m->dropped)
 			note_dropped(w, m->dropped);
+		if (m->lost)
+			note_lost(w, m->table_name, m->lost);
 		r = m->table && !find_table(w, m->table->name) ? take_schema(w, m, &taken) : 0;
 		if (r == 0) {
 			r = take_rows(w, m);
@@ -255,13 +268,15 @@ static int run(struct watch *w, const Ringside__V1__WatchRowsRequest *request)
 
 static void note_end(const struct watch *w)
 {
-	_cleanup_buf_ struct buf rows = {0}, lost = {0};
+	_cleanup_buf_ struct buf rows = {0}, missed = {0}, lost = {0};
 
-	if (!w->dropped)
+	if (!w->dropped && !w->lost)
 		return;
 	text_add_count(&rows, w->rows);
-	text_add_count(&lost, w->dropped);
-	cli_note("%s rows, %s missed", rows.data ? rows.data : "?", lost.data ? lost.data : "?");
+	text_add_count(&missed, w->dropped);
+	text_add_count(&lost, w->lost);
+	cli_note("%s rows, %s missed, %s lost", rows.data ? rows.data : "?",
+		 missed.data ? missed.data : "?", lost.data ? lost.data : "?");
 }
 
 int verb_watch(struct cli *cli, const struct args *args)

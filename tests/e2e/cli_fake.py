@@ -84,6 +84,9 @@ def query(req, ctx):
     stats = query_pb2.QueryStats(rows=3, truncated=req.max_rows == 3)
     if "lossy" in req.sql:
         stats.completeness.add(table="shell", rows_lost=1234, since=1700000000000000000)
+    if "bounded" in req.sql:
+        stats.completeness.add(table="shell", rows_lost=12, since=1700000000000000000, rows_held=10400, why="ring_full 12",
+                               **{"from": 1700000060000000000}, until=1700000120000000000)
     yield query_pb2.QueryResponse(stats=stats)
 
 
@@ -107,7 +110,7 @@ def watch(req, ctx):
     while ctx.is_active():
         for n in req.tables:
             yield table_pb2.WatchRowsResponse(table_name=n, rows=batch(ROWS[:2]), dropped=7 if sent == 2 else 0,
-                                              snapshot_end=n == "sockets")
+                                              snapshot_end=n == "sockets", lost=5 if sent == 2 and n == "shell" else 0)
             sent += 2
             if req.max_rows and sent >= req.max_rows:
                 return
@@ -206,6 +209,9 @@ def test_notes():
     rc, out, err = run("-o", "tsv", "sql", "SELECT lossy", env={"TZ": "UTC"})
     expect("1,234 rows of shell are known to be lost since 2023-11-14T22:13:20" in err and "3 rows (" in err, err)
     expect("lost" not in out, out)
+    rc, out, err = run("-o", "json", "sql", "SELECT bounded", env={"TZ": "UTC"})
+    expect("incomplete: 12 of 10,412 rows of shell are known to be lost from 2023-11-14T22:14:20" in err and
+           " to 2023-11-14T22:15:20" in err and err.rstrip().endswith(": ring_full 12"), err)
     rc, _, err = run("sql", "-n", "3", "SELECT 1")
     expect(rc == 0 and "cut at 3" in err and seen[-1].max_rows == 3, err)
     rc, out, err = run("sql", "SELECT fail")
@@ -242,7 +248,7 @@ def test_watch():
     rc, out, err = run("-o", "json", "watch", "shell", "--max-rows", "4", "--where", "size > 1", "--since", "5m")
     req = seen[-1]
     expect(rc == 0 and len(out.splitlines()) == 4 and req.where == "size > 1" and req.since == -300 * 10**9, rc, out, err)
-    expect("7 rows were missed" in err and "4 rows, 7 missed" in err, err)
+    expect("7 rows were missed" in err and "5 rows of shell are lost or were left out" in err and "4 rows, 7 missed, 5 lost" in err, err)
     rc, out, _ = run("-o", "json", "watch", "shell", "sockets", "--max-rows", "4")
     expect([json.loads(x)["_table"] for x in out.splitlines()] == ["shell"] * 2 + ["sockets"] * 2, out)
     rc, out, _ = run("-o", "tsv", "watch", "shell", "--columns", "size,ts", "--max-rows", "2")
