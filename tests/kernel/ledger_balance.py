@@ -4,6 +4,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,12 +16,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import ringside as t  # noqa: E402
 from eventload import EventLoad  # noqa: E402
 
-# Plugin: table, options, workload, events. Those of this build are tested.
+# Plugin (its table has the same name): options, workload, how often, events each time.
 PLUGINS = {
-    "signal": ("signal", [], "signal", 30011),
-    "exec": ("exec", ["exits=false"], "exec", 1009),
-    "vfs": ("vfs", [], "open", 30011),
-    "tcp": ("tcp", [], "connect", 2003),
+    "signal": ([], "signal", 30011, 1),
+    "exec": (["exits=false"], "exec", 1009, 1),
+    "vfs": ([], "open", 30011, 1),
+    "tcp": ([], "connect", 2003, 2),
+    "bind": ([], "bind", 10007, 1),
 }
 KERNEL = ("submitted", "ring_full", "map_full", "kernel_error", "filtered", "sampled")
 COLUMNS = (*KERNEL, "seen", "received", "decode_errors", "left_out", "no_memory", "rows", "stored", "queue_full", "disk")
@@ -50,29 +52,55 @@ def settled(d, plugin, n, timeout=40):
         raise
 
 
-def check_equations(d, plugin, table, n):
+def check_equations(d, plugin, n):
     got, told = settled(d, plugin, n), lost(d, plugin)
     t.equal(got["seen"], sum(got[c] for c in KERNEL), f"{plugin}: seen in the kernel")
     t.equal(got["received"], got["submitted"], f"{plugin}: what went through the ring")
     t.equal(got["rows"] + got["decode_errors"] + got["left_out"] + got["no_memory"], got["received"], f"{plugin}: what became of it")
-    t.equal(d.one(f"SELECT count(*) FROM {table}"), got["stored"], f"{plugin}: rows that are there")
+    t.equal(d.one(f"SELECT count(*) FROM {plugin}"), got["stored"], f"{plugin}: rows that are there")
     for stage, column in (("ring_full",) * 2, ("map_full",) * 2, ("kernel_error",) * 2, ("sampled",) * 2, ("queue_full",) * 2, ("disk",) * 2,
                           ("no_memory",) * 2, ("decode", "decode_errors")):
         t.equal(told.get(stage, 0), got[column], f"{plugin}: {stage} in the tables loss and ledger")
     return got
 
 
-def check_ring(d, plugin, table, load, n):
-    """A daemon that stands still while its ring runs over."""
+def stderr_of(d, *args):
+    return subprocess.run([t.CLI, "--socket", d.socket, *args], capture_output=True, text=True, timeout=60, check=True).stderr
+
+
+def check_told(d, table, got):
+    """The answer says what is missing from it, in the time that it is about."""
+    err = stderr_of(d, "sql", f"SELECT count(*) FROM {table}")
+    lost = got["ring_full"] + got["sampled"] + got["map_full"] + got["kernel_error"]
+    t.contains(err, f"incomplete: {lost:,} of {got['stored'] + lost:,} rows of {table} are known to be lost", "note")
+    t.contains(err, f"ring_full {got['ring_full']}", "note")
+    err = stderr_of(d, "sql", f"SELECT count(*) FROM {table} WHERE ts > now_ns() + 1000000000")
+    t.equal(err, "", "an answer about a time in which nothing was lost")
+
+
+def check_watch(d, table, load, n):
+    """A watcher is told of what it will never see."""
+    watcher = subprocess.Popen([t.CLI, "--socket", d.socket, "-o", "json", "watch", table, "--for", "8s"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    time.sleep(1)
+    check_ring(d, table, load, n, 2 * n)
+    out, err = watcher.communicate(timeout=30)
+    told = sum(int(x.replace(",", "")) for x in re.findall(r"incomplete: ([\d,]+) rows of " + table, err))
+    t.equal(len(out.splitlines()) + told, n, f"rows of the watcher and rows that it was told of: {err}")
+
+
+def check_ring(d, plugin, load, n, events):
+    """A daemon that stands still while its ring runs over; events: so many since the plugin was enabled."""
     d.process.send_signal(signal.SIGSTOP)
     try:
         load.run(n)
     finally:
         d.process.send_signal(signal.SIGCONT)
-    got = check_equations(d, plugin, table, n)
+    got = check_equations(d, plugin, events)
     t.true(got["ring_full"] > 0, f"{plugin}: nothing was lost: {got}")
-    t.equal(got["seen"] - got["filtered"], n, f"{plugin}: each event is told")
-    print(f"{plugin}: {n} events: {got['stored']} stored, {got['ring_full']} ring_full, {got['sampled']} sampled")
+    t.equal(got["seen"] - got["filtered"], events, f"{plugin}: each event is told")
+    print(f"{plugin}: {events} events: {got['stored']} stored, {got['ring_full']} ring_full, {got['sampled']} sampled")
+    return got
 
 
 def program(home):
@@ -81,16 +109,14 @@ def program(home):
 
 def each_plugin():
     with t.Daemon() as d:
-        have = {r["name"] for r in d.sql("SELECT name FROM plugins")}
-        for plugin, (table, options, kind, n) in PLUGINS.items():
-            if plugin not in have:
-                print(f"{plugin}: not in this build")
-                continue
+        for plugin, (options, kind, n, each) in PLUGINS.items():
             # A child is known by the name that nobody else's has.
             with tempfile.TemporaryDirectory(prefix="ringside-ledger-") as home, EventLoad(kind, program(home) if kind == "exec" else None) as load:
                 only = ["comms=rs-ledger-true"] if kind == "exec" else [f"pids={load.pid}"]
                 d.enable(plugin, "ring_size=64KiB", *options, *only)
-                check_ring(d, plugin, table, load, n)
+                check_told(d, plugin, check_ring(d, plugin, load, n, n * each))
+                if plugin == "signal":
+                    check_watch(d, plugin, load, n)
                 d.cli("plugin", "disable", plugin)
 
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Makes known numbers of events at a given rate, on command, in one process that stays. */
 /*
- * eventload KIND [PATH]: open, exec, connect, signal or malloc; PATH is what is opened or run. Each
- * line "COUNT [RATE]" on standard input makes COUNT events, RATE a second (0 or none: as fast as it
- * can), and is answered by "COUNT ELAPSED_NS CPU_NS". It says "ready PID PORT" first; PORT is where
- * connect goes.
+ * eventload KIND [PATH]: open, exec, connect, bind, signal or malloc; PATH is what is opened or run.
+ * Each line "COUNT [RATE]" on standard input makes COUNT events, RATE a second (0 or none: as fast
+ * as it can), and is answered by "COUNT ELAPSED_NS CPU_NS". It says "ready PID PORT" first; PORT is
+ * where connect goes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -97,6 +97,17 @@ static void make_connect(void)
 	close(other);
 }
 
+static void make_bind(void)
+{
+	const struct sockaddr_in any = {.sin_family = AF_INET,
+					.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&any, sizeof(any)) < 0)
+		die("bind");
+	close(fd);
+}
+
 static void make_signal(void)
 {
 	if (kill(getpid(), SIGUSR1) < 0)
@@ -119,7 +130,7 @@ static const struct kind {
 } kinds[] = {
 	{"open", make_open, "/etc/passwd"}, {"exec", make_exec, "/bin/true"},
 	{"connect", make_connect, ""},	    {"signal", make_signal, ""},
-	{"malloc", make_malloc, ""},
+	{"malloc", make_malloc, ""},	    {"bind", make_bind, ""},
 };
 
 static void make_listener(void)
@@ -167,7 +178,7 @@ int main(int argc, char **argv)
 		if (strcmp(kinds[i].name, argv[1]) == 0)
 			kind = &kinds[i];
 	if (!kind) {
-		fprintf(stderr, "usage: eventload open|exec|connect|signal|malloc [PATH]\n");
+		fprintf(stderr, "usage: eventload open|exec|connect|bind|signal|malloc [PATH]\n");
 		return 2;
 	}
 	path = argc > 2 ? argv[2] : kind->path;
