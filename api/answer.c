@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Streams that a worker thread fills: two slots between it and the peer, so memory stays bounded and a slow peer slows the worker. */
+/* Streams that a worker thread fills: two slots between it and the peer, so memory stays bounded
+ * and a slow peer slows the worker. */
 #include "api/answer.h"
 
 #include <errno.h>
@@ -8,7 +9,7 @@
 #include "api/wire.h"
 
 /* A message: large enough to amortise its cost, small enough to start painting at once. */
-#define MESSAGE_ROWS 64
+#define MESSAGE_ROWS  64
 #define MESSAGE_BYTES (32 << 10)
 
 static void answer_unref(struct answer *a)
@@ -155,8 +156,8 @@ static void on_task(struct rpc_task *task)
 	}
 }
 
-void answer_start(struct rpc_call *call, const ProtobufCMessage *request, int (*run)(struct answer *a),
-		  uint32_t rows_part, const char *busy)
+void answer_start(struct rpc_call *call, const ProtobufCMessage *request,
+		  int (*run)(struct answer *a), uint32_t rows_part, const char *busy)
 {
 	struct api_server *s = rpc_call_ctx(call);
 	struct answer *a = calloc(1, sizeof(*a));

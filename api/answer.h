@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A stream of messages that a worker thread makes and the engine sends at the peer's speed: two wait at most. */
+/* A stream of messages that a worker thread makes and the engine sends at the peer's speed: two
+ * wait at most. */
 #pragma once
 
 #include <pthread.h>
@@ -35,8 +36,8 @@ struct answer {
 };
 
 /* Engine thread. busy: what is said when no worker is free. */
-void answer_start(struct rpc_call *call, const ProtobufCMessage *request, int (*run)(struct answer *a),
-		  uint32_t rows_part, const char *busy);
+void answer_start(struct rpc_call *call, const ProtobufCMessage *request,
+		  int (*run)(struct answer *a), uint32_t rows_part, const char *busy);
 
 /* Worker thread. -ECANCELED once nobody wants the rest. */
 int answer_rows(struct answer *a, const struct value *values, size_t nrows, size_t ncols);

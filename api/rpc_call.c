@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -214,74 +213,13 @@ static void on_new(struct rpc_tag *tag, bool ok)
 	rpc_call_unref(call);
 }
 
-static char *copy_text(struct rpc_call *call, const char *text, size_t len)
-{
-	char *copy = arena_alloc(&call->arena, len + 1);
-
-	if (!copy)
-		return "";
-	memcpy(copy, text, len);
-	copy[len] = '\0';
-	return copy;
-}
-
-/* Now, while the peer waits for its answer: a command line is gone when it has it. */
-static void read_begins(struct rpc_call *call, const ProtobufCMessage *request)
-{
-	char link[32], path[PATH_MAX];
-	ssize_t n = -1;
-
-	if (!call->method->text)
-		return;
-	call->request = request;
-	call->began_ns = clock_mono_ns();
-	call->exe = "";
-	call->address = call->conn && call->conn->peer[0] ? copy_text(call, call->conn->peer, strlen(call->conn->peer)) : "";
-	if (call->caller.pid > 0) {
-		snprintf(link, sizeof(link), "/proc/%d/exe", call->caller.pid);
-		n = readlink(link, path, sizeof(path));
-	}
-	if (n > 0)
-		call->exe = copy_text(call, path, (size_t)n);
-}
-
-/* A peer that gives up at its deadline began to count a little before us. */
-#define DEADLINE_SLACK_NS (100 * NSEC_PER_MSEC)
-
-static enum rpc_code code_of(const struct rpc_call *call)
-{
-	if (call->finished && !call->cancelled)
-		return call->code;
-	return call->deadline_ns && clock_mono_ns() + DEADLINE_SLACK_NS >= call->deadline_ns ? RPC_DEADLINE_EXCEEDED
-											      : RPC_CANCELLED;
-}
-
-static void read_ended(struct rpc_call *call)
-{
-	const struct rpc_options *o = &call->rpc->options;
-
-	if (!call->request || !o->read)
-		return;
-	o->read(o->ctx, &(struct rpc_read){
-				.method = call->method,
-				.caller = &call->caller,
-				.exe = call->exe,
-				.address = call->address,
-				.request = call->request,
-				.rows = atomic_load(&call->rows),
-				.bytes = call->bytes,
-				.duration_ns = clock_mono_ns() - call->began_ns,
-				.code = code_of(call),
-			});
-}
-
 /* Fires once for every call: answered, cancelled, past its deadline or disconnected. */
 static void on_close(struct rpc_tag *tag, bool ok _unused_)
 {
 	struct rpc_call *call = tag_call(tag);
 
 	atomic_store(&call->closed, true);
-	read_ended(call);
+	rpc_read_ended(call);
 	if (call->method && call->method->closed)
 		call->method->closed(call);
 	rpc_call_unref(call);
@@ -335,7 +273,7 @@ static void handle(struct rpc_call *call)
 	grpc_slice_unref(data);
 	if (!request)
 		return;
-	read_begins(call, request);
+	rpc_read_begins(call, request);
 	call->method->message(call, request);
 	/* The client of a stream learns at once that it was let in. */
 	if (call->method->kind == RPC_STREAM && !call->initial_sent && !call->finished && !call->closed)

@@ -129,6 +129,11 @@ struct rpc {
 /* rpc_call.c */
 void rpc_call_request(struct rpc *rpc);
 
+/* rpc_read.c: nothing for methods without text. */
+/* While the peer waits for its answer: a command line is gone when it has it. */
+void rpc_read_begins(struct rpc_call *call, const ProtobufCMessage *request);
+void rpc_read_ended(struct rpc_call *call);
+
 /* rpc_listen.c */
 int rpc_listen_open(struct rpc *rpc, struct err *err);
 int rpc_listen_start(struct rpc *rpc, struct err *err);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* QueryService.Snapshot: a window of all tables, one after the other, as they stood in one moment. */
+/* QueryService.Snapshot: a window of all tables, one after the other, as they stood in one moment.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -55,7 +56,8 @@ static int on_rows(void *arg, const struct value *values, size_t nrows, size_t n
 	return answer_rows(t->answer, values, nrows, ncols);
 }
 
-static int on_table_end(void *arg, uint64_t rows, const struct api_query_loss *loss, const char *missing)
+static int on_table_end(void *arg, uint64_t rows, const struct api_query_loss *loss,
+			const char *missing)
 {
 	struct totals *t = arg;
 	Ringside__V1__SnapshotTableEnd m = RINGSIDE__V1__SNAPSHOT_TABLE_END__INIT;
@@ -84,8 +86,11 @@ static int run(struct answer *a)
 		.deadline_mono_ns = rpc_call_deadline_ns(a->call),
 		.cancelled = &a->cancelled,
 	};
-	const struct api_window_sink sink = {
-		.start = on_start, .table = on_table, .rows = on_rows, .table_end = on_table_end, .arg = &t};
+	const struct api_window_sink sink = {.start = on_start,
+					     .table = on_table,
+					     .rows = on_rows,
+					     .table_end = on_table_end,
+					     .arg = &t};
 	const struct api_server_options *o = &a->s->options;
 	int r;
 

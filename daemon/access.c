@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Who read what. A read of access_log is a read like any other: one row when it ends, never one a row. */
+/* Who read what. A read of access_log is a read like any other: one row when it ends, never one a
+ * row. */
 #include "daemon/access.h"
 
 #include <errno.h>
@@ -31,7 +32,7 @@ struct access_log {
 	pthread_mutex_t mu;
 	struct kept *head, **tail;
 	unsigned int n;
-	uint64_t lost; /* not yet told */
+	uint64_t lost;	  /* not yet told */
 	uint64_t last_ts; /* loop thread */
 	_Atomic bool off;
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Secrets taken out of rows: which rules a column has is known beforehand, so a batch without one costs a look. */
+/* Secrets taken out of rows: which rules a column has is known beforehand, so a batch without one
+ * costs a look. */
 #include "daemon/redact.h"
 
 #include <errno.h>
@@ -9,8 +10,8 @@
 #include "daemon/redact_internal.h"
 
 /*
- * A search may look at the text up to its end: with that many matches of one rule a text is no command line but somebody's
- * try to keep us busy, and goes as a whole.
+ * A search may look at the text up to its end: with that many matches of one rule a text is no
+ * command line but somebody's try to keep us busy, and goes as a whole.
  */
 #define MATCHES_MAX 64
 /* Command lines are shorter; what a longer text took is given back. */
@@ -34,7 +35,8 @@ static int set_marker(struct redact *r, const char *marker, struct err *err)
 {
 	r->marker_len = strlen(marker);
 	if (r->marker_len >= sizeof(r->marker))
-		return err_set(err, -EINVAL, "redact.marker: more than %zu bytes", sizeof(r->marker) - 1);
+		return err_set(err, -EINVAL, "redact.marker: more than %zu bytes",
+			       sizeof(r->marker) - 1);
 	memcpy(r->marker, marker, r->marker_len + 1);
 	return 0;
 }
@@ -50,7 +52,8 @@ static int set_drop(struct redact *r, const struct opt_set *values, struct err *
 			r->drop[SENSITIVITY_SECRET] = true;
 		else
 			return err_set(err, -EINVAL,
-				       "redact.drop: '%.48s' is no class of columns that can be dropped: content, secret",
+				       "redact.drop: '%.48s' is no class of columns that can be "
+				       "dropped: content, secret",
 				       item);
 	}
 	return 0;
@@ -100,7 +103,8 @@ static void inherit(struct redact *r, const struct redact *old)
 	memcpy(r->dropped, old->dropped, sizeof(r->dropped));
 	for (unsigned int i = 0; i < r->nrules; i++)
 		for (unsigned int k = 0; k < old->nrules; k++)
-			if (!strcmp(r->rules[i].name, old->rules[k].name) && r->rules[i].part == old->rules[k].part)
+			if (!strcmp(r->rules[i].name, old->rules[k].name) &&
+			    r->rules[i].part == old->rules[k].part)
 				r->rules[i].cells = old->rules[k].cells;
 }
 
@@ -130,7 +134,8 @@ int redact_new(struct redact **ret, const struct opt_set *values, const struct t
 }
 
 /* One rule over in, result in out. False: nothing found. */
-static bool apply(struct redact *r, const struct rule *rule, const char *in, size_t len, struct buf *out)
+static bool apply(struct redact *r, const struct rule *rule, const char *in, size_t len,
+		  struct buf *out)
 {
 	struct regex_match m;
 	size_t from = 0, copied = 0;
@@ -143,7 +148,8 @@ static bool apply(struct redact *r, const struct rule *rule, const char *in, siz
 			buf_add(out, r->marker, r->marker_len);
 			return true;
 		}
-		if (m.end > m.begin && !(m.end - m.begin == r->marker_len && !memcmp(in + m.begin, r->marker, r->marker_len))) {
+		if (m.end > m.begin && !(m.end - m.begin == r->marker_len &&
+					 !memcmp(in + m.begin, r->marker, r->marker_len))) {
 			buf_add(out, in + copied, m.begin - copied);
 			buf_add(out, r->marker, r->marker_len);
 			copied = m.end;
@@ -183,7 +189,8 @@ static bool do_cell(struct redact *r, struct batch *b, uint32_t row, const struc
 
 	batch_get(b, row, c->col, &v);
 	if (c->drop) {
-		if (v.kind == VALUE_NULL || ((v.kind == VALUE_TEXT || v.kind == VALUE_BYTES) && !v.len))
+		if (v.kind == VALUE_NULL ||
+		    ((v.kind == VALUE_TEXT || v.kind == VALUE_BYTES) && !v.len))
 			return false;
 		batch_clear(b, row, c->col);
 		r->dropped[c->drop]++;
@@ -194,7 +201,8 @@ static bool do_cell(struct redact *r, struct batch *b, uint32_t row, const struc
 	out = judge(r, c->rules, v.text, v.len);
 	if (!out)
 		return false;
-	if (buf_status(out) < 0 || batch_set_text(b, row, c->col, out->data ? out->data : "", out->len) < 0)
+	if (buf_status(out) < 0 ||
+	    batch_set_text(b, row, c->col, out->data ? out->data : "", out->len) < 0)
 		if (batch_set_text(b, row, c->col, r->marker, r->marker_len) < 0)
 			batch_clear(b, row, c->col);
 	return true;
@@ -241,7 +249,8 @@ bool redact_get(const struct redact *r, unsigned int idx, struct redact_view *re
 	if (r && idx < r->nrules) {
 		const struct rule *rule = &r->rules[idx];
 
-		*ret = (struct redact_view){.rule = rule->name, .where = rule->where, .cells = rule->cells};
+		*ret = (struct redact_view){
+			.rule = rule->name, .where = rule->where, .cells = rule->cells};
 		return true;
 	}
 	idx -= r ? r->nrules : 0;

@@ -2,7 +2,8 @@
 /* What secrets in command lines look like. */
 #include "daemon/redact.h"
 
-/* As a shell writes them; a blank may stand behind a backslash, and a text that was cut off has no closing quote. */
+/* As a shell writes them; a blank may stand behind a backslash, and a text that was cut off has no
+ * closing quote. */
 #define DOUBLE "\"(?:\\\\.|[^\"\\\\])*\""
 #define SINGLE "'[^']*(?:'\\\\''[^']*)*'"
 #define BLANK  "(?:\\\\?\\s)"
@@ -12,7 +13,7 @@
 /* An argument that had to be quoted as a whole, '--password=two words'; JSON; anything else. */
 #define ASSIGNED(key)                                              \
 	"(?i)'[^'\\s=:]*(?:" key ")[=:]([^']*(?:'\\\\''[^']*)*)'|" \
-	"(?:" key ")\"\\s*:\\s*(" DOUBLE ")|"                        \
+	"(?:" key ")\"\\s*:\\s*(" DOUBLE ")|"                      \
 	"(?:" key ")" IS "(" VALUE ")"
 /* "--password secret": a word behind the option. */
 #define OPTION(key) "(?i)(?:^|\\s)--?[a-z0-9_-]*(?:" key ")\\s+(" VALUE ")"
@@ -21,7 +22,8 @@
 #define PASSWORD "password|passwd|passphrase|[a-z0-9][_-]pwd|(?:\\b|_)pass"
 #define TOKEN	 "token|secret|api[_-]?key|access[_-]?key|private[_-]?key|secret[_-]?key|credentials?"
 
-static const char *const password[] = {ASSIGNED(PASSWORD), OPTION("password|passwd|passphrase"), NULL};
+static const char *const password[] = {ASSIGNED(PASSWORD), OPTION("password|passwd|passphrase"),
+				       NULL};
 
 static const char *const token[] = {
 	ASSIGNED(TOKEN),
@@ -37,7 +39,8 @@ static const char *const token[] = {
 
 static const char *const authorization[] = {
 	"(?i)'(?:" HEADER ")\\s*:\\s*([^']*)'|\"(?:" HEADER ")\\s*:\\s*([^\"]*)\"|"
-	"\\b(?:" HEADER ")" IS "[\"']?((?:(?:basic|bearer|digest|token|negotiate|apikey)" BLANK "+)?[^\\s\"']+)",
+	"\\b(?:" HEADER ")" IS "[\"']?((?:(?:basic|bearer|digest|token|negotiate|apikey)" BLANK
+	"+)?[^\\s\"']+)",
 	"(?i)\\bbearer" BLANK "+([a-z0-9._~+/=-]{8,})",
 	NULL,
 };
@@ -48,17 +51,23 @@ static const char *const url[] = {"[A-Za-z][A-Za-z0-9+.-]*://[^\\s/:@'\"]*:([^\\
 
 static const char *const command[] = {
 	"(?:^|\\s)(?:-u|--user|--proxy-user)[=\\s]+['\"]?[^\\s:'\"]+:([^\\s'\"]+)",
-	"(?:^|[\\s/])(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\\s(?:.*\\s)?-p([^\\s'\"]+)",
+	"(?:^|[\\s/"
+	"])(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\\s(?:.*\\s)?-p([^\\s'\"]+)",
 	"(?:^|[\\s/])sshpass\\s+-p\\s*(" VALUE ")",
 	NULL,
 };
 
-static const char *const private_key[] = {"-----BEGIN [A-Z ]*PRIVATE KEY-----((?s:.*?))(?:-----END|$)", NULL};
+static const char *const private_key[] = {
+	"-----BEGIN [A-Z ]*PRIVATE KEY-----((?s:.*?))(?:-----END|$)", NULL};
 
 const struct redact_builtin redact_builtins[] = {
 	{"password", "password=..., passwd: ..., DB_PASS=..., --password ...", password},
-	{"token", "...token=..., api_key=..., secret=..., --token ...; GitHub, GitLab, Slack and JSON web tokens", token},
-	{"authorization", "values of Authorization, Cookie and API key headers; Bearer ...", authorization},
+	{"token",
+	 "...token=..., api_key=..., secret=..., --token ...; GitHub, GitLab, Slack and JSON web "
+	 "tokens",
+	 token},
+	{"authorization", "values of Authorization, Cookie and API key headers; Bearer ...",
+	 authorization},
 	{"aws_key", "AWS access key ids (their secrets are keys of \"token\")", aws_key},
 	{"url", "the password in scheme://user:password@host", url},
 	{"command", "curl -u user:..., mysql -p..., sshpass -p ...", command},

@@ -42,7 +42,8 @@ struct redact {
 	struct buf text[2]; /* a cell on its way through the rules */
 };
 
-int redact_add_rules(struct redact *r, const char *text, const struct table *const *tables, struct err *err);
+int redact_add_rules(struct redact *r, const char *text, const struct table *const *tables,
+		     struct err *err);
 int redact_add_builtins(struct redact *r, const struct opt_set *values, struct err *err);
 /* Whether a rule with that "where" is about the column. */
 bool redact_where(const char *where, const struct table *t, const struct field *f);

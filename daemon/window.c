@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A window of all tables at one moment: history by one script of the query worker, live tables behind it. */
+/* A window of all tables at one moment: history by one script of the query worker, live tables
+ * behind it. */
 #include "daemon/window.h"
 
 #include <errno.h>
@@ -24,7 +25,7 @@ struct run {
 	struct daemon *d;
 	const struct api_window_sink *sink;
 	const struct table **history, **live; /* NULL-terminated */
-	size_t next; /* of history: the one whose columns come now */
+	size_t next;			      /* of history: the one whose columns come now */
 };
 
 static const struct table *find(const struct daemon *d, const char *name)
@@ -95,7 +96,8 @@ static int bound(int64_t given, uint64_t now, const char *name, uint64_t *ret, s
 	uint64_t back = (uint64_t)0 - (uint64_t)given;
 
 	if (given < 0 && back > now)
-		return err_set(err, -EINVAL, "%s reaches %" PRIu64 " ns back, before 1970", name, back);
+		return err_set(err, -EINVAL, "%s reaches %" PRIu64 " ns back, before 1970", name,
+			       back);
 	*ret = given < 0 ? now - back : (uint64_t)given;
 	return 0;
 }
@@ -113,15 +115,18 @@ static int bounds(const struct api_window *w, struct api_window_start *start, st
 	if (!w->until)
 		start->until_ns = start->taken_at_ns;
 	if (start->since_ns > start->until_ns)
-		return err_set(err, -EINVAL, "the window ends before it begins: since is later than until");
+		return err_set(err, -EINVAL,
+			       "the window ends before it begins: since is later than until");
 	return 0;
 }
 
-static int script(const struct run *run, const struct api_window_start *start, struct buf *sql, struct err *err)
+static int script(const struct run *run, const struct api_window_start *start, struct buf *sql,
+		  struct err *err)
 {
 	for (size_t i = 0; run->history[i]; i++)
 		buf_printf(sql,
-			   "SELECT * FROM \"%s\" WHERE ts >= %" PRIu64 " AND ts <= %" PRIu64 " ORDER BY ts;\n",
+			   "SELECT * FROM \"%s\" WHERE ts >= %" PRIu64 " AND ts <= %" PRIu64
+			   " ORDER BY ts;\n",
 			   run->history[i]->name, start->since_ns, start->until_ns);
 	return buf_status(sql) < 0 ? err_set(err, -ENOMEM, "out of memory") : 0;
 }
@@ -164,7 +169,8 @@ static int on_done(void *arg, const struct query_stats *stats)
 static int send_live(struct run *run, const struct batch *b)
 {
 	const struct table *t = b->table;
-	_cleanup_free_ struct value *values = calloc((size_t)LIVE_ROWS * t->nfields, sizeof(*values));
+	_cleanup_free_ struct value *values =
+		calloc((size_t)LIVE_ROWS * t->nfields, sizeof(*values));
 	int r = values ? 0 : -ENOMEM;
 
 	for (uint32_t row = 0; r == 0 && row < b->nrows; row += LIVE_ROWS) {
@@ -178,7 +184,8 @@ static int send_live(struct run *run, const struct batch *b)
 	return r;
 }
 
-/* A live table that can't be read, of a plugin that isn't there now, says so; the others are as good. */
+/* A live table that can't be read, of a plugin that isn't there now, says so; the others are as
+ * good. */
 static int live(struct run *run, const struct table *t)
 {
 	_cleanup_(batch_unrefp) struct batch *b = NULL;
@@ -190,15 +197,18 @@ static int live(struct run *run, const struct table *t)
 		r = send_live(run, b);
 	if (r < 0)
 		return r;
-	return run->sink->table_end(run->sink->arg, got == 0 ? b->nrows : 0, NULL, got < 0 ? why.msg : "");
+	return run->sink->table_end(run->sink->arg, got == 0 ? b->nrows : 0, NULL,
+				    got < 0 ? why.msg : "");
 }
 
-static int history(struct run *run, const struct api_window *w, const struct api_window_start *start,
-		   struct err *err)
+static int history(struct run *run, const struct api_window *w,
+		   const struct api_window_start *start, struct err *err)
 {
 	_cleanup_buf_ struct buf sql = {0};
-	const struct query_sink sink = {.columns = on_columns, .rows = on_rows, .done = on_done, .arg = run};
-	struct query q = {.deadline_ns = w->deadline_mono_ns, .cancelled = w->cancelled, .script = true};
+	const struct query_sink sink = {
+		.columns = on_columns, .rows = on_rows, .done = on_done, .arg = run};
+	struct query q = {
+		.deadline_ns = w->deadline_mono_ns, .cancelled = w->cancelled, .script = true};
 	int r = script(run, start, &sql, err);
 
 	if (r < 0 || !run->history[0])
@@ -207,12 +217,14 @@ static int history(struct run *run, const struct api_window *w, const struct api
 	r = query_run(run->d->queries, &q, &sink, err);
 	if (r == -ETIMEDOUT)
 		err_set(err, r,
-			"the window was not read within the time that a query may have: ask for a shorter one, "
+			"the window was not read within the time that a query may have: ask for a "
+			"shorter one, "
 			"for fewer tables, or raise query.max_deadline");
 	return r;
 }
 
-int control_window(void *ctx, const struct api_window *window, const struct api_window_sink *sink, struct err *err)
+int control_window(void *ctx, const struct api_window *window, const struct api_window_sink *sink,
+		   struct err *err)
 {
 	struct daemon *d = ctx;
 	struct run run = {.d = d, .sink = sink};

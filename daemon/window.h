@@ -5,4 +5,5 @@
 #include "api/ops.h"
 
 /* api_ops.window. API worker threads. */
-int control_window(void *ctx, const struct api_window *window, const struct api_window_sink *sink, struct err *err);
+int control_window(void *ctx, const struct api_window *window, const struct api_window_sink *sink,
+		   struct err *err);

@@ -25,8 +25,8 @@
  * stuck in a call. */
 #define DEADLINE_GRACE_NS (100 * NSEC_PER_MSEC)
 /* A cancelled query ends within that. */
-#define POLL_MS	   40
-#define READ_CHUNK (64u << 10)
+#define POLL_MS	      40
+#define READ_CHUNK    (64u << 10)
 #define FIRST_FREE_FD 10
 
 static int check_options(const struct query_engine_options *o, struct err *err)
@@ -66,7 +66,8 @@ static int find_user(struct query_engine *e, const char *name, struct err *err)
 	return 0;
 }
 
-/* Above what the worker has as its own from the start, standard streams and socket: these are made before it's executed. */
+/* Above what the worker has as its own from the start, standard streams and socket: these are made
+ * before it's executed. */
 static int open_worker(const char *path)
 {
 	_cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);

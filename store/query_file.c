@@ -19,8 +19,9 @@ static int attach_segment(struct query_session *s, struct err *err)
 
 	*f = (struct segment_file){.ring = RING_FLOW, .sealed = true, .schema = FILE_SCHEMA};
 	if (snprintf(f->path, sizeof(f->path), "%s", s->req.file) >= (int)sizeof(f->path))
-		return err_set(err, -ENAMETOOLONG, "the path '%.100s...' has more than %zu characters",
-			       s->req.file, sizeof(f->path) - 1);
+		return err_set(err, -ENAMETOOLONG,
+			       "the path '%.100s...' has more than %zu characters", s->req.file,
+			       sizeof(f->path) - 1);
 	r = schema_attach(s->db, f, err);
 	if (r < 0)
 		return r;
@@ -57,8 +58,9 @@ int query_file_open(struct query_session *s, struct err *err)
 	bool snapshot = s->req.file_is_snapshot;
 	int r = snapshot ? attach_snapshot(s, err) : attach_segment(s, err);
 
-	return r < 0 ? r : query_history_begin(s, schemas, ARRAY_SIZE(schemas),
-					       snapshot ? SNAPSHOT_TABLES : "segment_tables", err);
+	return r < 0 ? r
+		     : query_history_begin(s, schemas, ARRAY_SIZE(schemas),
+					   snapshot ? SNAPSHOT_TABLES : "segment_tables", err);
 }
 
 void query_file_loss(struct query_session *s, uint32_t table, uint64_t *ret_lost,

@@ -124,7 +124,8 @@ int query_history_open(struct query_session *s, struct err *err)
 		return r;
 	for (unsigned int i = 0; i < s->nsegments; i++)
 		schemas[i] = s->segments[i].schema;
-	return s->nsegments ? query_history_begin(s, schemas, s->nsegments, "segment_tables", err) : 0;
+	return s->nsegments ? query_history_begin(s, schemas, s->nsegments, "segment_tables", err)
+			    : 0;
 }
 
 static int view(struct query_session *s, uint32_t table, struct err *err)
@@ -206,8 +207,8 @@ static void add_stage(struct stages *st, const char *name, uint64_t lost)
 }
 
 /*
- * What the table "loss" of one segment has for that time. Its rows are about the second before them.
- * What only watchers missed isn't missing here.
+ * What the table "loss" of one segment has for that time. Its rows are about the second before
+ * them. What only watchers missed isn't missing here.
  */
 static void recorded_loss(struct query_session *s, const char *schema, const char *table,
 			  uint64_t from, uint64_t until, struct stages *ret)

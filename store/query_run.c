@@ -22,7 +22,8 @@ static _Noreturn void fail(struct query_session *s, const struct err *err)
 }
 
 /* One statement, and a read; *tail: what stands behind it, nothing but in a script. */
-static sqlite3_stmt *prepare(struct query_session *s, sqlite3 *db, const char *sql, const char **ret_tail)
+static sqlite3_stmt *prepare(struct query_session *s, sqlite3 *db, const char *sql,
+			     const char **ret_tail)
 {
 	const char *tail = sql;
 	sqlite3_stmt *st = NULL;

@@ -166,7 +166,8 @@ int query_child_fate(struct query_child *c, struct err *err)
 
 const char *query_worker_path(char *dst, size_t cap)
 {
-	static const char *const places[] = {"ringside-query", "../libexec/ringside/ringside-query"};
+	static const char *const places[] = {"ringside-query",
+					     "../libexec/ringside/ringside-query"};
 	char own[PATH_MAX], *end;
 	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
 

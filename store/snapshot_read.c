@@ -12,7 +12,8 @@
 #include "store/schema.h"
 #include "store/snapshot.h"
 
-/* A file that somebody made to keep us busy is given up after that many steps; an honest one takes a tenth. */
+/* A file that somebody made to keep us busy is given up after that many steps; an honest one takes
+ * a tenth. */
 #define MAX_STEPS  2000000
 #define STEP_CHUNK 10000
 #define MAX_TEXT   (256 << 10)
@@ -39,9 +40,10 @@ static int damaged(struct reader *r, struct err *err)
 	if (rc == SQLITE_NOMEM)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (rc == SQLITE_CANTOPEN || rc == SQLITE_PERM || rc == SQLITE_READONLY)
-		return err_set(err, -EACCES, "cannot open '%s': %s", r->out->path, sqlite3_errmsg(r->db));
-	return err_set(err, -EBADMSG, "'%s' is not a snapshot and not a segment of a ring (%s)", r->out->path,
-		       sqlite3_errmsg(r->db));
+		return err_set(err, -EACCES, "cannot open '%s': %s", r->out->path,
+			       sqlite3_errmsg(r->db));
+	return err_set(err, -EBADMSG, "'%s' is not a snapshot and not a segment of a ring (%s)",
+		       r->out->path, sqlite3_errmsg(r->db));
 }
 
 static int open_db(struct reader *r, struct err *err)
@@ -52,8 +54,9 @@ static int open_db(struct reader *r, struct err *err)
 	schema_uri(&uri, r->out->path);
 	if (buf_status(&uri) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (sqlite3_open_v2(uri.data, db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL) !=
-	    SQLITE_OK)
+	if (sqlite3_open_v2(uri.data, db,
+			    SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX,
+			    NULL) != SQLITE_OK)
 		return damaged(r, err);
 	sqlite3_db_config(*db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_db_config(*db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
@@ -82,15 +85,19 @@ static int identify(struct reader *r, struct err *err)
 {
 	int64_t id, version;
 
-	if (read_int(r, "PRAGMA application_id", &id) < 0 || read_int(r, "PRAGMA user_version", &version) < 0)
+	if (read_int(r, "PRAGMA application_id", &id) < 0 ||
+	    read_int(r, "PRAGMA user_version", &version) < 0)
 		return damaged(r, err);
 	if (id != SNAPSHOT_APPLICATION_ID && id != SCHEMA_APPLICATION_ID)
-		return err_set(err, -EBADMSG, "'%s' is not a snapshot and not a segment of a ring (application_id %lld)",
-			       r->out->path, (long long)id);
+		return err_set(
+			err, -EBADMSG,
+			"'%s' is not a snapshot and not a segment of a ring (application_id %lld)",
+			r->out->path, (long long)id);
 	r->segment = r->out->is_segment = id == SCHEMA_APPLICATION_ID;
 	if (version > (r->segment ? SCHEMA_VERSION : SNAPSHOT_VERSION))
 		return err_set(err, -EPROTONOSUPPORT,
-			       "'%s' was written by a newer version (%lld): read it with that one's ringside",
+			       "'%s' was written by a newer version (%lld): read it with that "
+			       "one's ringside",
 			       r->out->path, (long long)version);
 	return 0;
 }
@@ -136,7 +143,10 @@ static int take_columns(struct reader *r, struct table *t, sqlite3_stmt *st)
 			return -ENOMEM;
 		t->fields = fields = more;
 		f = &fields[t->nfields];
-		*f = (struct field){.repr = REPR_I64, .kind = KIND_TAG, .sensitivity = SENSITIVITY_META, .help = ""};
+		*f = (struct field){.repr = REPR_I64,
+				    .kind = KIND_TAG,
+				    .sensitivity = SENSITIVITY_META,
+				    .help = ""};
 		f->name = copy_text(st, 0);
 		type = (const char *)sqlite3_column_text(st, 1);
 		f->type = r->segment ? declared_type(type ? type : "", f->name ? f->name : "")
@@ -149,7 +159,8 @@ static int take_columns(struct reader *r, struct table *t, sqlite3_stmt *st)
 	return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : -EBADMSG;
 }
 
-static int add_table(struct reader *r, const char *name, const char *sql, const char *arg, struct err *err)
+static int add_table(struct reader *r, const char *name, const char *sql, const char *arg,
+		     struct err *err)
 {
 	const struct table **list = reallocarray(r->out->tables, r->ntables + 2, sizeof(*list));
 	sqlite3_stmt *st = NULL;
@@ -188,12 +199,16 @@ static int add_listed(struct reader *r, const char *name, struct err *err)
 				 " WHERE table_name = ?1 ORDER BY position",
 				 name, err);
 	snprintf(data, sizeof(data), "%s_data", name);
-	return add_table(r, name, "SELECT name, type, '' FROM pragma_table_info(?1) ORDER BY cid", data, err);
+	return add_table(r, name,
+			 "SELECT name, type, iif(name = 'ts', 'ns', '') FROM pragma_table_info(?1) "
+			 "ORDER BY cid",
+			 data, err);
 }
 
 static int list_tables(struct reader *r, struct err *err)
 {
-	const char *sql = r->segment ? "SELECT name FROM segment_tables" : "SELECT name FROM " SNAPSHOT_TABLES;
+	const char *sql = r->segment ? "SELECT name FROM segment_tables"
+				     : "SELECT name FROM " SNAPSHOT_TABLES;
 	sqlite3_stmt *st = NULL;
 	int rc, x = 0;
 
@@ -203,7 +218,8 @@ static int list_tables(struct reader *r, struct err *err)
 		const char *name = (const char *)sqlite3_column_text(st, 0);
 
 		if (!name || strlen(name) > 63 || r->ntables + 3 >= QUERY_MAX_TABLES)
-			x = err_set(err, -EBADMSG, "'%s' lists tables that no ring has", r->out->path);
+			x = err_set(err, -EBADMSG, "'%s' lists tables that no ring has",
+				    r->out->path);
 		else
 			x = add_listed(r, name, err);
 	}
@@ -216,8 +232,9 @@ static int list_tables(struct reader *r, struct err *err)
 /* Its own tables can be asked like the others. */
 static int add_own(struct reader *r, struct err *err)
 {
-	static const char sql[] = "SELECT name, CASE type WHEN 'TEXT' THEN 'TEXT' ELSE 'INT64' END, '' "
-				  "FROM pragma_table_info(?1) ORDER BY cid";
+	static const char sql[] =
+		"SELECT name, CASE type WHEN 'TEXT' THEN 'TEXT' ELSE 'INT64' END, '' "
+		"FROM pragma_table_info(?1) ORDER BY cid";
 	static const char *const own[] = {SNAPSHOT_INFO, SNAPSHOT_TABLES, SNAPSHOT_COLUMNS};
 	int x = 0;
 

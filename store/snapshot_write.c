@@ -22,27 +22,33 @@ struct snapshot_writer {
 };
 
 /*
- * No journal: the file is nobody's before it is whole, and is thrown away if it doesn't get there. 4 MiB of pages, the rest
- * goes to the file as it comes.
+ * No journal: the file is nobody's before it is whole, and is thrown away if it doesn't get there.
+ * 4 MiB of pages, the rest goes to the file as it comes.
  */
 static const char setup_sql[] =
-	"PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;"
+	"PRAGMA page_size=4096; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA "
+	"locking_mode=EXCLUSIVE;"
 	"PRAGMA temp_store=MEMORY; PRAGMA cache_size=-4000; PRAGMA trusted_schema=0;";
 
 static const char form_sql[] =
 	"CREATE TABLE " SNAPSHOT_INFO "(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-	"CREATE TABLE " SNAPSHOT_TABLES "(name TEXT PRIMARY KEY, class TEXT, summary TEXT, rows INTEGER, ts_min INTEGER,"
-	" ts_max INTEGER, since INTEGER, ring_since INTEGER, rows_lost INTEGER, ring_rows_lost INTEGER, missing TEXT)"
+	"CREATE TABLE " SNAPSHOT_TABLES
+	"(name TEXT PRIMARY KEY, class TEXT, summary TEXT, rows INTEGER, ts_min INTEGER,"
+	" ts_max INTEGER, since INTEGER, ring_since INTEGER, rows_lost INTEGER, ring_rows_lost "
+	"INTEGER, missing TEXT)"
 	" WITHOUT ROWID;"
-	"CREATE TABLE " SNAPSHOT_COLUMNS "(table_name TEXT, position INTEGER, name TEXT, type TEXT, unit TEXT, kind TEXT,"
+	"CREATE TABLE " SNAPSHOT_COLUMNS
+	"(table_name TEXT, position INTEGER, name TEXT, type TEXT, unit TEXT, kind TEXT,"
 	" sensitivity TEXT, help TEXT, PRIMARY KEY(table_name, position)) WITHOUT ROWID;";
 
 static int fail(struct snapshot_writer *w, struct err *err)
 {
 	int rc = sqlite3_errcode(w->db), e = sqlite3_system_errno(w->db);
 
-	if ((rc & 0xff) == SQLITE_FULL || ((rc & 0xff) == SQLITE_IOERR && (e == ENOSPC || e == EDQUOT)))
-		return err_set(err, -ENOSPC, "cannot write '%s': no space left on its file system", w->path);
+	if ((rc & 0xff) == SQLITE_FULL ||
+	    ((rc & 0xff) == SQLITE_IOERR && (e == ENOSPC || e == EDQUOT)))
+		return err_set(err, -ENOSPC, "cannot write '%s': no space left on its file system",
+			       w->path);
 	if ((rc & 0xff) == SQLITE_NOMEM)
 		return err_set(err, -ENOMEM, "out of memory");
 	if ((rc & 0xff) == SQLITE_IOERR && e)
@@ -53,10 +59,13 @@ static int fail(struct snapshot_writer *w, struct err *err)
 static int prepare_all(struct snapshot_writer *w)
 {
 	static const char info[] = "INSERT INTO " SNAPSHOT_INFO " VALUES(?1, ?2)",
-			  end[] = "INSERT INTO " SNAPSHOT_TABLES "(name, class, summary, rows, ts_min, ts_max, since, "
-				  "ring_since, rows_lost, ring_rows_lost, missing) VALUES(?1, ?9, ?10, ?2, ?3, ?4, ?5, "
+			  end[] = "INSERT INTO " SNAPSHOT_TABLES
+				  "(name, class, summary, rows, ts_min, ts_max, since, "
+				  "ring_since, rows_lost, ring_rows_lost, missing) VALUES(?1, ?9, "
+				  "?10, ?2, ?3, ?4, ?5, "
 				  "?6, 0, ?7, ?8)",
-			  column[] = "INSERT INTO " SNAPSHOT_COLUMNS " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+			  column[] = "INSERT INTO " SNAPSHOT_COLUMNS
+				     " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 	int rc = sqlite3_prepare_v2(w->db, info, -1, &w->info, NULL);
 
 	if (rc == SQLITE_OK)
@@ -73,14 +82,16 @@ int snapshot_create(struct snapshot_writer **ret, const char *path, struct err *
 
 	if (!w || !(w->path = strdup(path)))
 		return err_set(err, -ENOMEM, "out of memory");
-	if (sqlite3_open_v2(path, &w->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+	if (sqlite3_open_v2(path, &w->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
+	    SQLITE_OK)
 		return fail(w, err);
 	sqlite3_snprintf(sizeof(mark), mark, "PRAGMA application_id=%d; PRAGMA user_version=%d;",
 			 SNAPSHOT_APPLICATION_ID, SNAPSHOT_VERSION);
 	if (sqlite3_exec(w->db, setup_sql, NULL, NULL, NULL) != SQLITE_OK ||
 	    sqlite3_exec(w->db, "BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
 	    sqlite3_exec(w->db, mark, NULL, NULL, NULL) != SQLITE_OK ||
-	    sqlite3_exec(w->db, form_sql, NULL, NULL, NULL) != SQLITE_OK || prepare_all(w) != SQLITE_OK)
+	    sqlite3_exec(w->db, form_sql, NULL, NULL, NULL) != SQLITE_OK ||
+	    prepare_all(w) != SQLITE_OK)
 		return fail(w, err);
 	*ret = TAKE_PTR(w);
 	return 0;
@@ -139,7 +150,8 @@ static int make_table(struct snapshot_writer *w, const struct table *t, struct e
 	for (uint32_t i = 0; i < t->nfields; i++) {
 		buf_puts(&create, i ? ", " : "(");
 		put_name(&create, t->fields[i].name);
-		buf_printf(&create, " %s%s", declared(t->fields[i].type), w->history && !i ? " PRIMARY KEY" : "");
+		buf_printf(&create, " %s%s", declared(t->fields[i].type),
+			   w->history && !i ? " PRIMARY KEY" : "");
 		buf_puts(&insert, i ? ",?" : " VALUES(?");
 	}
 	buf_putc(&create, ')');
@@ -183,7 +195,10 @@ static int put_columns(struct snapshot_writer *w, const struct table *t, struct 
 		bind_text(w->column, 4, column_type_name(f->type));
 		bind_text(w->column, 5, f->unit);
 		bind_text(w->column, 6, column_kind_name(f->kind));
-		bind_text(w->column, 7, (unsigned int)f->sensitivity < SENSITIVITY_X_MAX ? sensitivity[f->sensitivity] : "");
+		bind_text(w->column, 7,
+			  (unsigned int)f->sensitivity < SENSITIVITY_X_MAX
+				  ? sensitivity[f->sensitivity]
+				  : "");
 		bind_text(w->column, 8, f->help);
 		r = step(w, w->column, err);
 		if (r < 0)
@@ -211,7 +226,8 @@ int snapshot_table(struct snapshot_writer *w, const struct table *t, struct err 
 		r = put_columns(w, t, err);
 	if (r < 0)
 		return r;
-	if (!strcmp(t->name, "loss") && table_find(t, "table_name") >= 0 && table_find(t, "lost") >= 0)
+	if (!strcmp(t->name, "loss") && table_find(t, "table_name") >= 0 &&
+	    table_find(t, "lost") >= 0)
 		w->has_loss = true;
 	return 0;
 }
@@ -242,7 +258,8 @@ int snapshot_row(struct snapshot_writer *w, const struct value *values, size_t n
 	int r;
 
 	if (!w->insert || n != w->nfields)
-		return err_set(err, -EPROTO, "a row of %zu values for a table of %u columns", n, w->nfields);
+		return err_set(err, -EPROTO, "a row of %zu values for a table of %u columns", n,
+			       w->nfields);
 	for (size_t i = 0; i < n; i++)
 		bind_value(w->insert, (int)i + 1, &values[i]);
 	r = step(w, w->insert, err);
@@ -266,7 +283,8 @@ static void bind_ts(sqlite3_stmt *st, int at, uint64_t ts)
 		sqlite3_bind_null(st, at);
 }
 
-int snapshot_table_end(struct snapshot_writer *w, const struct snapshot_table_end *end, struct err *err)
+int snapshot_table_end(struct snapshot_writer *w, const struct snapshot_table_end *end,
+		       struct err *err)
 {
 	bind_text(w->end, 1, w->table);
 	bind_text(w->end, 9, table_class_name(w->class));
@@ -284,7 +302,8 @@ int snapshot_table_end(struct snapshot_writer *w, const struct snapshot_table_en
 	return step(w, w->end, err);
 }
 
-int snapshot_info_text(struct snapshot_writer *w, const char *key, const char *value, struct err *err)
+int snapshot_info_text(struct snapshot_writer *w, const char *key, const char *value,
+		       struct err *err)
 {
 	bind_text(w->info, 1, key);
 	bind_text(w->info, 2, value);
@@ -308,14 +327,16 @@ static int sync_file(struct snapshot_writer *w, struct err *err)
 	_cleanup_close_ int fd = open(w->path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 || fsync(fd) < 0)
-		return err_set(err, -errno, "cannot bring '%s' to the disk: %s", w->path, strerror(errno));
+		return err_set(err, -errno, "cannot bring '%s' to the disk: %s", w->path,
+			       strerror(errno));
 	return 0;
 }
 
 static int sum_lost(struct snapshot_writer *w, uint64_t *ret)
 {
 	sqlite3_stmt *st = NULL;
-	int rc = sqlite3_prepare_v2(w->db, "SELECT coalesce(sum(rows_lost), 0) FROM " SNAPSHOT_TABLES, -1, &st, NULL);
+	int rc = sqlite3_prepare_v2(
+		w->db, "SELECT coalesce(sum(rows_lost), 0) FROM " SNAPSHOT_TABLES, -1, &st, NULL);
 
 	if (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
 		*ret = (uint64_t)sqlite3_column_int64(st, 0);
@@ -325,8 +346,9 @@ static int sum_lost(struct snapshot_writer *w, uint64_t *ret)
 
 int snapshot_finish(struct snapshot_writer *w, uint64_t *ret_lost, struct err *err)
 {
-	static const char lost[] = "UPDATE " SNAPSHOT_TABLES " SET rows_lost = coalesce((SELECT sum(lost) FROM loss "
-				   "WHERE table_name = name), 0) WHERE class <> 'live'";
+	static const char lost[] =
+		"UPDATE " SNAPSHOT_TABLES " SET rows_lost = coalesce((SELECT sum(lost) FROM loss "
+		"WHERE table_name = name), 0) WHERE class <> 'live'";
 	sqlite3_stmt **all[] = {&w->insert, &w->info, &w->end, &w->column};
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
@@ -334,7 +356,8 @@ int snapshot_finish(struct snapshot_writer *w, uint64_t *ret_lost, struct err *e
 		*all[i] = NULL;
 	}
 	if ((w->has_loss && sqlite3_exec(w->db, lost, NULL, NULL, NULL) != SQLITE_OK) ||
-	    sum_lost(w, ret_lost) != SQLITE_OK || sqlite3_exec(w->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
+	    sum_lost(w, ret_lost) != SQLITE_OK ||
+	    sqlite3_exec(w->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
 		return fail(w, err);
 	sqlite3_close(w->db);
 	w->db = NULL;

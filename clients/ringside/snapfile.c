@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The file of a snapshot: made beside its name, checked against what the daemon says, renamed at the end. */
+/* The file of a snapshot: made beside its name, checked against what the daemon says, renamed at
+ * the end. */
 #include "clients/ringside/snapfile.h"
 
 #include <errno.h>
@@ -45,7 +46,9 @@ int snapfile_new(struct snapfile **ret, const char *path, bool force, struct err
 	}
 	f->force = force;
 	if (lstat(path, &st) == 0 && (!force || !S_ISREG(st.st_mode))) {
-		r = S_ISREG(st.st_mode) ? taken(path, err) : err_set(err, -EEXIST, "'%s' is there and not a file", path);
+		r = S_ISREG(st.st_mode)
+			    ? taken(path, err)
+			    : err_set(err, -EEXIST, "'%s' is there and not a file", path);
 		free(TAKE_PTR(f->temp));
 		snapfile_free(f);
 		return r;
@@ -53,7 +56,8 @@ int snapfile_new(struct snapfile **ret, const char *path, bool force, struct err
 	/* 0600: what people typed is in it. */
 	fd = mkstemp(f->temp);
 	if (fd < 0) {
-		r = err_set(err, -errno, "cannot make a file beside '%s': %s", path, strerror(errno));
+		r = err_set(err, -errno, "cannot make a file beside '%s': %s", path,
+			    strerror(errno));
 		free(TAKE_PTR(f->temp));
 		snapfile_free(f);
 		return r;
@@ -125,12 +129,19 @@ int snapfile_table(struct snapfile *f, const Ringside__V1__Table *m, struct err 
 	for (size_t i = 0; i < n; i++) {
 		const Ringside__V1__Column *c = m->columns[i];
 
-		f->fields[i] = (struct field){.name = c->name, .type = (enum column_type)c->type, .unit = c->unit,
-					      .kind = (enum column_kind)c->kind,
-					      .sensitivity = (enum column_sensitivity)c->sensitivity, .help = c->help};
+		f->fields[i] =
+			(struct field){.name = c->name,
+				       .type = (enum column_type)c->type,
+				       .unit = c->unit,
+				       .kind = (enum column_kind)c->kind,
+				       .sensitivity = (enum column_sensitivity)c->sensitivity,
+				       .help = c->help};
 	}
-	f->table = (struct table){.name = m->name, .summary = m->summary, .class = (enum table_class)m->class_,
-				  .nfields = (uint32_t)n, .fields = f->fields};
+	f->table = (struct table){.name = m->name,
+				  .summary = m->summary,
+				  .class = (enum table_class)m->class_,
+				  .nfields = (uint32_t)n,
+				  .fields = f->fields};
 	f->in_table = true;
 	f->table_rows = 0;
 	f->totals.tables++;
@@ -147,7 +158,9 @@ static struct value value_of(const Ringside__V1__Value *v)
 	case RINGSIDE__V1__VALUE__KIND_TEXT:
 		return (struct value){.kind = VALUE_TEXT, .text = v->text, .len = strlen(v->text)};
 	case RINGSIDE__V1__VALUE__KIND_BLOB:
-		return (struct value){.kind = VALUE_BYTES, .text = (const char *)v->blob.data, .len = v->blob.len};
+		return (struct value){.kind = VALUE_BYTES,
+				      .text = (const char *)v->blob.data,
+				      .len = v->blob.len};
 	default:
 		return (struct value){.kind = VALUE_NULL};
 	}
@@ -192,7 +205,8 @@ int snapfile_table_end(struct snapfile *f, const Ringside__V1__SnapshotTableEnd 
 
 int snapfile_end(struct snapfile *f, const Ringside__V1__SnapshotEnd *m, struct err *err)
 {
-	if (!f->started || f->in_table || f->ended || m->rows != f->totals.rows || m->tables != f->totals.tables)
+	if (!f->started || f->in_table || f->ended || m->rows != f->totals.rows ||
+	    m->tables != f->totals.tables)
 		return confused(err);
 	f->ended = true;
 	return snapshot_info_int(f->out, "rows", (int64_t)m->rows, err);
@@ -207,13 +221,15 @@ const struct snapfile_totals *snapfile_totals(const struct snapfile *f)
 static void sync_directory(const char *path)
 {
 	_cleanup_free_ char *copy = strdup(path);
-	_cleanup_close_ int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	_cleanup_close_ int fd =
+		copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
 	if (fd >= 0 && fsync(fd) < 0)
 		errno = 0;
 }
 
-/* Never over a file that came meanwhile; by a second name where the kernel or file system knows no such rename. */
+/* Never over a file that came meanwhile; by a second name where the kernel or file system knows no
+ * such rename. */
 static int give_name(const struct snapfile *f)
 {
 	if (f->force)

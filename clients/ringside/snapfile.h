@@ -22,7 +22,8 @@ int snapfile_new(struct snapfile **ret, const char *path, bool force, struct err
 int snapfile_start(struct snapfile *f, const Ringside__V1__SnapshotStart *m, struct err *err);
 int snapfile_table(struct snapfile *f, const Ringside__V1__Table *m, struct err *err);
 int snapfile_rows(struct snapfile *f, const Ringside__V1__RowBatch *m, struct err *err);
-int snapfile_table_end(struct snapfile *f, const Ringside__V1__SnapshotTableEnd *m, struct err *err);
+int snapfile_table_end(struct snapfile *f, const Ringside__V1__SnapshotTableEnd *m,
+		       struct err *err);
 int snapfile_end(struct snapfile *f, const Ringside__V1__SnapshotEnd *m, struct err *err);
 const struct snapfile_totals *snapfile_totals(const struct snapfile *f);
 /* On disk, and under its name. */

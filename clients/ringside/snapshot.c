@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* ringside snapshot: a window of the ring as one SQLite file of the user's own, whole or not there at all. */
+/* ringside snapshot: a window of the ring as one SQLite file of the user's own, whole or not there
+ * at all. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,7 +17,8 @@
 
 #define WAIT_NS (100 * NSEC_PER_MSEC) /* how soon Ctrl-C is noticed */
 
-/* "2026-11-22T00:10:00", with a fraction that is dropped, with Z or an offset; local time without. */
+/* "2026-11-22T00:10:00", with a fraction that is dropped, with Z or an offset; local time without.
+ */
 static bool parse_date(const char *text, int64_t *ret)
 {
 	struct tm tm = {.tm_isdst = -1}, zone = {0};
@@ -53,7 +55,8 @@ static int parse_bound(const struct args *a, const char *name, int64_t *ret)
 	if (units_parse_duration(text, &ns, &err) < 0 || ns > INT64_MAX)
 		return cli_fail(CLI_USAGE,
 				"--%s '%s' is neither a duration (5m) nor a time "
-				"(2026-11-22T00:10:00, with Z or an offset such as +01:00 if it isn't local)",
+				"(2026-11-22T00:10:00, with Z or an offset such as +01:00 if it "
+				"isn't local)",
 				name, text);
 	*ret = -(int64_t)ns;
 	return 0;
@@ -78,7 +81,8 @@ static int take_part(struct snapfile *f, const Ringside__V1__SnapshotResponse *m
 }
 
 /* 0 at the end; -EINTR: Ctrl-C. */
-static int read_stream(struct snapfile *f, struct client_stream *stream, struct progress *progress, struct err *err)
+static int read_stream(struct snapfile *f, struct client_stream *stream, struct progress *progress,
+		       struct err *err)
 {
 	for (;;) {
 		_cleanup_message_ ProtobufCMessage *m = NULL;
@@ -93,11 +97,13 @@ static int read_stream(struct snapfile *f, struct client_stream *stream, struct 
 		r = take_part(f, (const Ringside__V1__SnapshotResponse *)m, err);
 		if (r < 0)
 			return r;
-		atomic_store_explicit(&progress->rows, snapfile_totals(f)->rows, memory_order_relaxed);
+		atomic_store_explicit(&progress->rows, snapfile_totals(f)->rows,
+				      memory_order_relaxed);
 	}
 }
 
-static int fetch(struct cli *cli, struct snapfile *f, const Ringside__V1__SnapshotRequest *request, struct err *err)
+static int fetch(struct cli *cli, struct snapfile *f, const Ringside__V1__SnapshotRequest *request,
+		 struct err *err)
 {
 	struct client_stream *stream = NULL;
 	struct progress progress;
@@ -105,7 +111,8 @@ static int fetch(struct cli *cli, struct snapfile *f, const Ringside__V1__Snapsh
 
 	progress_begin(&progress, cli->tty_err, "taking the snapshot");
 	r = client_stream_open(cli->client, "/ringside.v1.QueryService/Snapshot", &request->base,
-			       &ringside__v1__snapshot_response__descriptor, cli->timeout_ns, &stream, err);
+			       &ringside__v1__snapshot_response__descriptor, cli->timeout_ns,
+			       &stream, err);
 	if (r >= 0)
 		r = read_stream(f, stream, &progress, err);
 	if (stream && r < 0)
@@ -121,8 +128,8 @@ static int fetch(struct cli *cli, struct snapfile *f, const Ringside__V1__Snapsh
 static int report(struct cli *cli, const struct snapfile_totals *t, const char *path)
 {
 	static const struct out_column columns[] = {
-		{"file", OUT_TEXT, NULL}, {"tables", OUT_INT, NULL}, {"rows", OUT_INT, NULL},
-		{"bytes", OUT_INT, "By"}, {"since", OUT_TIME, NULL}, {"until", OUT_TIME, NULL},
+		{"file", OUT_TEXT, NULL},     {"tables", OUT_INT, NULL}, {"rows", OUT_INT, NULL},
+		{"bytes", OUT_INT, "By"},     {"since", OUT_TIME, NULL}, {"until", OUT_TIME, NULL},
 		{"rows_lost", OUT_INT, NULL},
 	};
 	_cleanup_(out_freep) struct out *o = NULL;
@@ -136,14 +143,16 @@ static int report(struct cli *cli, const struct snapfile_totals *t, const char *
 		st.st_size = 0; /* moved away already */
 	out_columns(o, columns, ARRAY_SIZE(columns));
 	out_row(o, (struct cell[]){cell_text(path), cell_uint(t->tables), cell_uint(t->rows),
-				   cell_uint((uint64_t)st.st_size), t->since ? cell_uint(t->since) : cell_null(),
+				   cell_uint((uint64_t)st.st_size),
+				   t->since ? cell_uint(t->since) : cell_null(),
 				   cell_uint(t->until), cell_uint(t->lost)});
 	r = cli_out_done(o, CLI_OK);
 	if (t->ring_since > t->since && t->since)
 		cli_note("incomplete: the ring holds nothing from before %s",
 			 clock_format_rfc3339(text, t->ring_since));
 	if (t->lost)
-		cli_note("incomplete: rows are known to be lost inside the window; see rows_lost in snapshot_tables");
+		cli_note("incomplete: rows are known to be lost inside the window; see rows_lost "
+			 "in snapshot_tables");
 	return r;
 }
 
@@ -171,7 +180,8 @@ static int take_tables(const struct args *args, char ***ret, size_t *ret_n, char
 	return 0;
 }
 
-static int run(struct cli *cli, const Ringside__V1__SnapshotRequest *request, const char *path, bool force)
+static int run(struct cli *cli, const Ringside__V1__SnapshotRequest *request, const char *path,
+	       bool force)
 {
 	struct snapfile *f = NULL;
 	struct snapfile_totals totals = {0};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Statements over a file, run by the daemon's own query worker: the same functions, limits and sandbox. */
+/* Statements over a file, run by the daemon's own query worker: the same functions, limits and
+ * sandbox. */
 #include "clients/ringside/sqlfile.h"
 
 #include <errno.h>
@@ -14,7 +15,8 @@
 /* No daemon's other work waits: whoever asks ends it, by --timeout or Ctrl-C. */
 #define NO_DEADLINE_NS (24 * 3600 * NSEC_PER_SEC)
 
-_Static_assert(OUT_IP == (int)COLUMN_IP && OUT_TIME == (int)COLUMN_TIME, "same order as the tables'");
+_Static_assert(OUT_IP == (int)COLUMN_IP && OUT_TIME == (int)COLUMN_TIME,
+	       "same order as the tables'");
 
 struct sql_file {
 	struct snapshot *file;
@@ -80,7 +82,9 @@ static int on_columns(void *arg, const struct query_column *cols, size_t ncols)
 	for (size_t i = 0; i < ncols; i++)
 		out[i] = (struct out_column){.name = cols[i].name,
 					     .unit = cols[i].unit,
-					     .type = cols[i].type < COLUMN_X_MAX ? (enum out_type)cols[i].type : OUT_ANY};
+					     .type = cols[i].type < COLUMN_X_MAX
+							     ? (enum out_type)cols[i].type
+							     : OUT_ANY};
 	return out_columns(f->out, out, ncols);
 }
 
@@ -156,10 +160,11 @@ static struct value value_of(const Ringside__V1__Value *v)
 	}
 }
 
-int sql_file_run(struct sql_file *f, struct sql_session *s, const char *sql, struct progress *progress,
-		 Ringside__V1__QueryStats **ret, struct err *err)
+int sql_file_run(struct sql_file *f, struct sql_session *s, const char *sql,
+		 struct progress *progress, Ringside__V1__QueryStats **ret, struct err *err)
 {
-	const struct query_sink sink = {.columns = on_columns, .rows = on_rows, .done = on_done, .arg = f};
+	const struct query_sink sink = {
+		.columns = on_columns, .rows = on_rows, .done = on_done, .arg = f};
 	_cleanup_free_ struct value *params = calloc(s->nparams + 1, sizeof(*params));
 	struct query q = {
 		.sql = sql,

@@ -11,8 +11,8 @@ struct sql_file;
 int sql_file_open(struct sql_file **ret, const char *path);
 void sql_file_close(struct sql_file *f);
 /*
- * Runs one statement and writes its rows. *ret: how complete the answer is, valid until the next statement. Negative with
- * *err, or SQL_INTERRUPTED.
+ * Runs one statement and writes its rows. *ret: how complete the answer is, valid until the next
+ * statement. Negative with *err, or SQL_INTERRUPTED.
  */
-int sql_file_run(struct sql_file *f, struct sql_session *s, const char *sql, struct progress *progress,
-		 Ringside__V1__QueryStats **ret, struct err *err);
+int sql_file_run(struct sql_file *f, struct sql_session *s, const char *sql,
+		 struct progress *progress, Ringside__V1__QueryStats **ret, struct err *err);

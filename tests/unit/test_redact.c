@@ -43,14 +43,16 @@ static const struct field other_fields[] = {
 static const struct table other_table = TABLE(other_row, AUDIT, "other", "others", other_fields);
 static const struct table *const tables[] = {&line_table, &other_table, NULL};
 
-static struct redact *make(const char *builtin, const char *rules, const char *drop, struct err *err)
+static struct redact *make(const char *builtin, const char *rules, const char *drop,
+			   struct err *err)
 {
 	struct opt_set *v = NULL;
 	struct redact *r = NULL;
 
 	assert_int_equal(opt_set_new(&v, daemon_options), 0);
 	if (builtin)
-		assert_int_equal(opt_set_assign(v, "redact.builtin", builtin, OPT_ORIGIN_FILE, err), 0);
+		assert_int_equal(opt_set_assign(v, "redact.builtin", builtin, OPT_ORIGIN_FILE, err),
+				 0);
 	if (rules)
 		assert_int_equal(opt_set_assign(v, "redact.rules", rules, OPT_ORIGIN_FILE, err), 0);
 	if (drop)
@@ -89,7 +91,6 @@ static void assert_cell(const struct batch *b, unsigned int col, const char *wan
 		fail_msg("got \"%.*s\", want \"%s\"", (int)v.len, v.text, want);
 }
 
-
 #define X "[redacted]"
 
 static void test_builtins(void **state)
@@ -102,14 +103,17 @@ static void test_builtins(void **state)
 		{"PGPASSWORD=hunter2 psql", "PGPASSWORD=" X " psql"},
 		{"export DB_PASS='two words' X=1", "export DB_PASS=" X " X=1"},
 		{"run '--password=two words' x", "run '--password=" X "' x"},
-		{"curl -d '{\"password\": \"hunter2\", \"a\":1}'", "curl -d '{\"password\": " X ", \"a\":1}'"},
+		{"curl -d '{\"password\": \"hunter2\", \"a\":1}'",
+		 "curl -d '{\"password\": " X ", \"a\":1}'"},
 		{"curl 'https://h/?token=abc&x=1'", "curl 'https://h/?token=" X "&x=1'"},
 		{"x token=abc&y", "x token=" X "&y"},
 		{"GITHUB_TOKEN=abc gh pr list", "GITHUB_TOKEN=" X " gh pr list"},
 		{"gh auth ghp_0123456789abcdefghijABCDEFGHIJ012345 x", "gh auth " X " x"},
 		{"curl -H 'Authorization: Bearer abc.def' h", "curl -H 'Authorization: " X "' h"},
-		{"curl -H \"Authorization: Basic dXNlcjpwYXNz\" h", "curl -H \"Authorization: " X "\" h"},
-		{"curl -H Authorization:\\ Bearer\\ abcdefghij h", "curl -H Authorization:\\ " X " h"},
+		{"curl -H \"Authorization: Basic dXNlcjpwYXNz\" h",
+		 "curl -H \"Authorization: " X "\" h"},
+		{"curl -H Authorization:\\ Bearer\\ abcdefghij h",
+		 "curl -H Authorization:\\ " X " h"},
 		{"x --password=two\\ hunter2 y", "x --password=" X " y"},
 		{"x --password='it'\\''s hunter2' y", "x --password=" X " y"},
 		{"x '--password=it'\\''s hunter2' y", "x '--password=" X "' y"},
@@ -118,8 +122,10 @@ static void test_builtins(void **state)
 		{"cut off: password=\"hunter2 abcdefghij", "cut off: password=" X},
 		{"'{\"password\":\"hunter2\",\"a\":\"b\"}'", "'{\"password\":" X ",\"a\":\"b\"}'"},
 		{"echo AKIAIOSFODNN7EXAMPLE", "echo " X},
-		{"AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG aws s3 ls", "AWS_SECRET_ACCESS_KEY=" X " aws s3 ls"},
-		{"git clone https://bob:hunter2@example.org/r.git", "git clone https://bob:" X "@example.org/r.git"},
+		{"AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG aws s3 ls",
+		 "AWS_SECRET_ACCESS_KEY=" X " aws s3 ls"},
+		{"git clone https://bob:hunter2@example.org/r.git",
+		 "git clone https://bob:" X "@example.org/r.git"},
 		{"curl -u bob:hunter2 https://h", "curl -u bob:" X " https://h"},
 		{"mysql -u root -phunter2 db", "mysql -u root -p" X " db"},
 		{"sshpass -p hunter2 ssh h", "sshpass -p " X " ssh h"},
@@ -172,8 +178,10 @@ static void test_off(void **state)
 static void test_rules(void **state)
 {
 	struct err err = {0};
-	struct redact *r = make("password",
-				"ticket=lines.cmd TICKET-[0-9]{1,6}\nnotes=*.note (stays)\nwho=lines.user ^ali", NULL, &err);
+	struct redact *r = make(
+		"password",
+		"ticket=lines.cmd TICKET-[0-9]{1,6}\nnotes=*.note (stays)\nwho=lines.user ^ali",
+		NULL, &err);
 	struct redact_view v;
 	struct batch *b = line("TICKET-12345 and TICKET-7 password=a", 36);
 
@@ -229,9 +237,12 @@ static void refuse(const char *builtin, const char *rules, const char *drop, con
 static void test_refused(void **state)
 {
 	(void)state;
-	refuse(NULL, "t=lines.cmd (", NULL, "redact.rules.t: '(' is no regular expression: missing )");
-	refuse(NULL, "t=lines.cmdd x", NULL, "redact.rules.t: table lines has no column 'cmdd'; did you mean 'cmd'?");
-	refuse(NULL, "t=line.cmd x", NULL, "redact.rules.t: no table 'line'; did you mean 'lines'?");
+	refuse(NULL, "t=lines.cmd (", NULL,
+	       "redact.rules.t: '(' is no regular expression: missing )");
+	refuse(NULL, "t=lines.cmdd x", NULL,
+	       "redact.rules.t: table lines has no column 'cmdd'; did you mean 'cmd'?");
+	refuse(NULL, "t=line.cmd x", NULL,
+	       "redact.rules.t: no table 'line'; did you mean 'lines'?");
 	refuse(NULL, "t=lines.uid x", NULL, "lines.uid holds no free text");
 	refuse(NULL, "t=*.nope x", NULL, "no table has a text column 'nope'");
 	refuse(NULL, "t=lines.cmd", NULL, "redact.rules.t: write a place and a pattern");
@@ -357,9 +368,9 @@ static void test_put(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_builtins), cmocka_unit_test(test_off),
-		cmocka_unit_test(test_rules),	 cmocka_unit_test(test_drop),
-		cmocka_unit_test(test_refused),	 cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_builtins),   cmocka_unit_test(test_off),
+		cmocka_unit_test(test_rules),	   cmocka_unit_test(test_drop),
+		cmocka_unit_test(test_refused),	   cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_full_arena), cmocka_unit_test(test_reload_keeps_counters),
 		cmocka_unit_test(test_put),
 	};
