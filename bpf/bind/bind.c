@@ -68,5 +68,6 @@ static int bind_event(struct instance *in, const void *ev, size_t len)
 PLUGIN(bind, .help = "Addresses, ports and paths that sockets are bound to, and attempts that failed",
        .needs = "the tracepoints sys_enter_bind and sys_exit_bind (tracefs, mounted or by "
 		"CAP_SYS_ADMIN), CAP_BPF and CAP_PERFMON",
-       TABLES(&bind_table), .options = bind_options, .start = bind_start, .update = bind_update,
-       .event = bind_event, .shed = instance_shed_sampling);
+       TABLES(&bind_table), .options = bind_options, .default_ring_bytes = 256 * 1024,
+       .start = bind_start, .update = bind_update, .event = bind_event,
+       .shed = instance_shed_sampling);

@@ -193,6 +193,7 @@ struct files_struct;
 
 struct task_struct {
 	unsigned int flags;
+	int prio;
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
