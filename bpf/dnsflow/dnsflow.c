@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "bpf/cgroup2.h"
 #include "bpf/dnsflow/dnsflow_priv.h"
 #include "bpf/dnsflow.skel.h"
@@ -191,6 +192,7 @@ static int dnsflow_setup(struct instance *in, struct err *err)
 			   "memory here"
 			 : "");
 	d->seed = v.seed;
+	d->log_seed = hash_seed();
 	d->mdns = opt_bool(in->opts, "mdns");
 	configure(d->skel, &v, ports);
 	read_options(in);
@@ -283,6 +285,20 @@ static int dnsflow_update(struct instance *in, const char *key, struct err *err)
 	return 0;
 }
 
+/* One in 64, as where the kernel half leaves out: below that sums of samples mean nothing. */
+#define LOG_STEPS 6
+
+/* Sums come less often; of the log each step leaves out half. Neither tears a query from its
+ * answer, as leaving out samples in the kernel would. */
+static int dnsflow_shed(struct instance *in, unsigned int step)
+{
+	struct dnsflow *d = dnsflow(in);
+	int steps = instance_shed_interval(in, step);
+
+	d->log_shift = step < LOG_STEPS ? step : LOG_STEPS;
+	return d->log ? LOG_STEPS : steps;
+}
+
 static int dnsflow_snapshot(struct instance *in, const struct table *table, struct batch *batch)
 {
 	return table == &dnsflow_stats_table ? dnsflow_show_stats(in, batch) : -EINVAL;
@@ -311,4 +327,4 @@ PLUGIN(dnsflow,
        .state_size = sizeof(struct dnsflow), .default_interval_ns = 10 * NSEC_PER_SEC,
        .default_ring_bytes = 4 << 20, .setup = dnsflow_setup, .start = dnsflow_start,
        .event = dnsflow_event, .tick = dnsflow_tick, .update = dnsflow_update,
-       .snapshot = dnsflow_snapshot, .stop = dnsflow_stop);
+       .snapshot = dnsflow_snapshot, .shed = dnsflow_shed, .stop = dnsflow_stop);

@@ -126,6 +126,7 @@ struct dnsflow_stats {
 	uint64_t malformed, cut, multicast;
 	uint64_t evicted, no_memory;
 	uint64_t tcp_messages, tcp_lost, tcp_evicted;
+	uint64_t log_left_out;
 	uint64_t pending, connections; /* now */
 };
 
@@ -144,6 +145,8 @@ struct dnsflow {
 	int cgroup_fd;
 	bool seed;
 	bool query_names, log, mdns;
+	uint32_t log_shift; /* one exchange in 2^log_shift gets its row in dnslog */
+	uint64_t log_seed, log_asked;
 	uint64_t timeout_ns;
 	struct pending pending;
 	struct recent recent[RECENT];

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "bpf/ends.h"
 
 /* More addresses than that tell nobody more. */
@@ -49,6 +50,7 @@ struct log_row {
 	uint8_t authoritative, truncated;
 	uint32_t query_size, answer_size;
 	uint32_t retries;
+	uint32_t sample_rate;
 };
 
 /* FIELD() of a member of the embedded struct who. */
@@ -123,6 +125,8 @@ static const struct field log_fields[] = {
 	FIELD(log_row, query_size, U32, INT64, GAUGE, "By", "of the query"),
 	FIELD(log_row, answer_size, U32, INT64, GAUGE, "By", "of the answer", .null = NULL_ZERO),
 	FIELD(log_row, retries, U32, INT64, DELTA, "{query}", "times that it was asked again"),
+	FIELD(log_row, sample_rate, U32, INT64, GAUGE, "{query}",
+	      "queries that this row stands for: more than one while a limit makes it cost less"),
 };
 
 #define STAT(m, u, h) FIELD(dnsflow_stats, m, U64, INT64, COUNTER, u, h)
@@ -146,6 +150,8 @@ static const struct field stats_fields[] = {
 	STAT(tcp_lost, "{stream}", "times that a TCP stream could not be followed"),
 	STAT(tcp_evicted, "{connection}",
 	     "TCP connections forgotten because max_connections was reached"),
+	STAT(log_left_out, "{query}",
+	     "queries without a row in dnslog because a limit was reached"),
 	FIELD(dnsflow_stats, pending, U64, INT64, GAUGE, "{query}", "queries that wait now"),
 	FIELD(dnsflow_stats, connections, U64, INT64, GAUGE, "{connection}",
 	      "TCP connections followed now"),
@@ -212,6 +218,16 @@ static void make_key(struct exchange_key *k, const struct outcome *o)
 	k->direction = q->key.server ? 2 : 1;
 }
 
+/* By chance, because what is asked in turns (A and AAAA) would else be one of its kinds alone. An
+ * exchange as a whole: never a query without its answer. */
+static bool log_wanted(struct dnsflow *d)
+{
+	if (!d->log_shift || !(hash_u64(d->log_seed, d->log_asked++) & ((1u << d->log_shift) - 1)))
+		return true;
+	d->stats.log_left_out++;
+	return false;
+}
+
 static void log_row(struct instance *in, const struct outcome *o, const struct exchange_key *k)
 {
 	const struct query *q = o->query;
@@ -229,6 +245,7 @@ static void log_row(struct instance *in, const struct outcome *o, const struct e
 	row->query_size = q->size;
 	row->answer_size = o->answer_size;
 	row->retries = q->retries;
+	row->sample_rate = 1u << dnsflow(in)->log_shift;
 	if (!o->m)
 		return;
 	row->authoritative = o->m->authoritative;
@@ -262,7 +279,7 @@ void dnsflow_account(struct instance *in, const struct outcome *o)
 	struct exchange *e;
 
 	make_key(&k, o);
-	if (d->log)
+	if (d->log && log_wanted(d))
 		log_row(in, o, &k);
 	*(q->key.server ? &k.dst_port : &k.src_port) = 0;
 	if (!name)

@@ -364,6 +364,59 @@ static void any_local(void **state)
 	assert_int_equal(d->exchanges.all[0].key.src[0], 10);
 }
 
+extern const struct plugin plugin_dnsflow;
+
+static uint64_t published, stood_for;
+
+static void publish(void *arg, struct batch *b)
+{
+	const struct field *rate = NULL;
+
+	(void)arg;
+	for (uint32_t i = 0; i < b->table->nfields; i++)
+		if (strcmp(b->table->fields[i].name, "sample_rate") == 0)
+			rate = &b->table->fields[i];
+	assert_non_null(rate);
+	for (uint32_t i = 0; i < b->nrows; i++) {
+		uint32_t n;
+
+		memcpy(&n, (const char *)batch_row(b, i) + rate->off, sizeof(n));
+		stood_for += n;
+	}
+	published += b->nrows;
+	batch_unref(b);
+}
+
+/* Each step halves the log and doubles the interval; the sums stay exact. */
+static void shed(void **state)
+{
+	enum { N = 8009 };
+
+	(void)state;
+	in.plugin = &plugin_dnsflow;
+	in.publish = publish;
+	in.base_interval_ns = 10 * SEC;
+	assert_int_equal(instance_out_new(&in), 0);
+	assert_int_equal(plugin_dnsflow.shed(&in, 0), 3);
+	d->log = true;
+	assert_int_equal(plugin_dnsflow.shed(&in, 2), 6);
+	assert_int_equal(in.interval_ns, 40 * SEC);
+	for (unsigned int i = 0; i < N; i++) {
+		udp(true, (uint16_t)i, 'l', false);
+		udp(false, (uint16_t)i, 'l', true);
+	}
+	instance_flush(&in);
+	assert_int_equal(d->stats.paired, N);
+	assert_int_equal(d->exchanges.all[0].count, N);
+	assert_int_equal(published + d->stats.log_left_out, N);
+	/* Of 2,002 expected, six standard deviations either way. */
+	assert_in_range(published, 2002 - 233, 2002 + 233);
+	assert_int_equal(stood_for, published * 4);
+	assert_int_equal(plugin_dnsflow.shed(&in, 99), 6);
+	assert_int_equal(in.interval_ns, 80 * SEC);
+	instance_out_free(&in);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
 
 int main(void)
@@ -372,7 +425,7 @@ int main(void)
 		TEST(paired),		TEST(strays),	 TEST(server_end),
 		TEST(without_question), TEST(bounded),	 TEST(tcp_any_cut),
 		TEST(tcp_out_of_order), TEST(tcp_hole),	 TEST(tcp_hole_in_message),
-		TEST(tcp_bounded),	TEST(any_local),
+		TEST(tcp_bounded),	TEST(any_local), TEST(shed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
