@@ -16,6 +16,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "clients/ringside/sql.h"
+#include "clients/ringside/sqlfile.h"
 #include "clients/ringside/sqltext.h"
 #include "ringside/v1/table.pb-c.h"
 
@@ -116,6 +117,20 @@ static bool has_word(const struct shell *sh, const char *word)
 	return false;
 }
 
+static void load_file_words(struct shell *sh)
+{
+	const struct sql_file *f = sh->session->file;
+	const char *table, *name;
+
+	for (size_t i = 0; (table = sql_file_name(f, NULL, i)); i++) {
+		if (!has_word(sh, table) && add_word(sh, table) < 0)
+			return;
+		for (size_t c = 0; (name = sql_file_name(f, table, c)); c++)
+			if (!has_word(sh, name) && add_word(sh, name) < 0)
+				return;
+	}
+}
+
 /* A shell without names still runs statements: a failure here is worth no word. */
 static void load_words(struct shell *sh)
 {
@@ -125,8 +140,11 @@ static void load_words(struct shell *sh)
 	for (size_t i = 0; i < ARRAY_SIZE(sql_words); i++)
 		if (add_word(sh, sql_words[i]) < 0)
 			return;
-	if (sh->session->file ||
-	    cli_call_quiet(sh->session->cli, "/ringside.v1.TableService/ListTables", &request,
+	if (sh->session->file) {
+		load_file_words(sh);
+		return;
+	}
+	if (cli_call_quiet(sh->session->cli, "/ringside.v1.TableService/ListTables", &request,
 			   &ringside__v1__list_tables_response__descriptor, WORDS_TIMEOUT_NS,
 			   &answer) < 0)
 		return;
@@ -298,6 +316,10 @@ static void dot_command(struct shell *sh, char *line)
 
 	if (strcmp(word, ".quit") == 0 || strcmp(word, ".exit") == 0)
 		sh->quit = true;
+	else if (strcmp(word, ".tables") == 0 && sh->session->file)
+		sql_file_tables(sh->session->file, sh->session);
+	else if (strcmp(word, ".schema") == 0 && arg && sh->session->file)
+		sql_file_schema(sh->session->file, sh->session, arg);
 	else if (strcmp(word, ".tables") == 0)
 		verb_tables(sh->session->cli, &args);
 	else if (strcmp(word, ".schema") == 0 && arg)
@@ -382,7 +404,7 @@ static void take_line(struct shell *sh, const char *line)
 int shell_run(struct sql_session *s)
 {
 	struct shell sh = {.session = s};
-	int r = cli_connect(s->cli);
+	int r = s->file ? 0 : cli_connect(s->cli);
 
 	if (r)
 		return r;

@@ -27,7 +27,8 @@ struct sql_file {
 	bool tty;
 	Ringside__V1__QueryStats stats;
 	Ringside__V1__Completeness loss[ARRAY_SIZE(((struct query_stats *)0)->loss)];
-	char why[ARRAY_SIZE(((struct query_stats *)0)->loss)][sizeof(((struct query_stats *)0)->loss[0].why)];
+	char why[ARRAY_SIZE(((struct query_stats *)0)->loss)]
+		[sizeof(((struct query_stats *)0)->loss[0].why)];
 	Ringside__V1__Completeness *losses[ARRAY_SIZE(((struct query_stats *)0)->loss)];
 };
 
@@ -70,6 +71,53 @@ void sql_file_close(struct sql_file *f)
 	query_engine_free(f->engine);
 	snapshot_close(f->file);
 	free(f);
+}
+
+static const struct table *find_table(const struct sql_file *f, const char *name)
+{
+	for (size_t i = 0; f->file->tables[i]; i++)
+		if (strcmp(f->file->tables[i]->name, name) == 0)
+			return f->file->tables[i];
+	return NULL;
+}
+
+const char *sql_file_name(const struct sql_file *f, const char *table, size_t idx)
+{
+	const struct table *t = table ? find_table(f, table) : NULL;
+
+	if (table)
+		return t && idx < t->nfields ? t->fields[idx].name : NULL;
+	return f->file->tables[idx] ? f->file->tables[idx]->name : NULL;
+}
+
+void sql_file_tables(const struct sql_file *f, struct sql_session *s)
+{
+	static const struct out_column columns[] = {{"name", OUT_TEXT, NULL},
+						    {"columns", OUT_INT, NULL}};
+
+	out_columns(s->out, columns, ARRAY_SIZE(columns));
+	for (size_t i = 0; f->file->tables[i]; i++)
+		out_row(s->out, (struct cell[]){cell_text(f->file->tables[i]->name),
+						cell_uint(f->file->tables[i]->nfields)});
+	out_end(s->out);
+}
+
+void sql_file_schema(const struct sql_file *f, struct sql_session *s, const char *table)
+{
+	static const struct out_column columns[] = {
+		{"column", OUT_TEXT, NULL}, {"type", OUT_TEXT, NULL}, {"unit", OUT_TEXT, NULL}};
+	const struct table *t = find_table(f, table);
+
+	if (!t) {
+		cli_fail(CLI_REFUSED, "no table '%s' in this file; .tables lists them", table);
+		return;
+	}
+	out_columns(s->out, columns, ARRAY_SIZE(columns));
+	for (uint32_t i = 0; i < t->nfields; i++)
+		out_row(s->out, (struct cell[]){cell_text(t->fields[i].name),
+						cell_text(column_type_name(t->fields[i].type)),
+						cell_text(t->fields[i].unit)});
+	out_end(s->out);
 }
 
 static int on_columns(void *arg, const struct query_column *cols, size_t ncols)

@@ -236,6 +236,29 @@ def unprivileged(d, path):
         contains(from_file(path, "SELECT 1", code=1, user=NOBODY, group=NOBODY, extra_groups=[], cli=cli), "cannot open", "0600")
 
 
+def shell(path):
+    """On a terminal it is the shell; names come from the file, and no daemon is asked."""
+    ours, theirs = pty.openpty()
+    p = subprocess.Popen([CLI, "--socket", "/nowhere", "sql", "--file", path], stdin=theirs, stdout=theirs, stderr=theirs,
+                         env={**os.environ, "TERM": "dumb", "HOME": os.path.dirname(path)}, start_new_session=True)
+    os.close(theirs)
+    os.write(ours, b".tables\n.schema exec\nSELECT 'an' || 'swer' a FROM exec LIMIT 1;\n.quit\n")
+    said = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        said += part
+    os.close(ours)
+    equal(p.wait(30), 0, "exit of the shell")
+    for word in ("snapshot_info", "argv", "answer"):
+        contains(said.decode(errors="replace"), word, "the shell's screen")
+    true("not reachable" not in said.decode(errors="replace"), "no daemon is asked")
+
+
 def other_files(d):
     """Segments are read as well; what is neither is said to be."""
     ring = os.path.join(d.state, "ring")
@@ -286,6 +309,7 @@ def main():
             questions(d, path, mine)
             stock_readers(path, mine)
             unprivileged(d, path)
+            shell(path)
             remote(d, certs, port)
             other_files(d)
             disk_full(d)
