@@ -49,7 +49,8 @@ static __always_inline bool path_filter_is_on(const struct path_filter_config *c
 	return c->include || c->exclude;
 }
 
-/* The verdicts on the text that was made last; a path that isn't known is in no list. */
+/* The verdicts on the text that was made last; a path that isn't known, or not whole, is in no
+ * list. */
 __noinline int path_filter_find(__u32 generation)
 {
 	struct path_text *t = path_text_get();
@@ -62,7 +63,7 @@ __noinline int path_filter_find(__u32 generation)
 		return 0;
 	at = *(volatile __u32 *)&t->at;
 	len = path_text_len(t);
-	if (!len || at > PATH_TEXT_BASE_MAX)
+	if (!len || t->cut || at > PATH_TEXT_BASE_MAX)
 		return 0;
 	key->generation = generation;
 	bpf_probe_read_kernel(key->text, sizeof(key->text), (void *)t->data + at);

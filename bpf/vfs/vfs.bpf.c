@@ -107,20 +107,53 @@ static __always_inline bool dir_of(int fd, struct path *path)
 	return file && !bpf_core_read(path, sizeof(*path), &file->f_path);
 }
 
+/* What an open file says; its fields lie close together, and one read costs what one field does. */
+struct vfs_file {
+	struct path path;
+	struct inode *inode;
+	__u32 mode;
+};
+
+#define VFS_FILE_HEAD 128
+
+static __always_inline bool file_read(struct vfs_file *f, struct file *file)
+{
+	const __u32 path = bpf_core_field_offset(struct file, f_path);
+	const __u32 inode = bpf_core_field_offset(struct file, f_inode);
+	const __u32 mode = bpf_core_field_offset(struct file, f_mode);
+	char head[VFS_FILE_HEAD] __attribute__((aligned(8)));
+
+	if (path <= VFS_FILE_HEAD - sizeof(f->path) && inode <= VFS_FILE_HEAD - sizeof(f->inode) &&
+	    mode <= VFS_FILE_HEAD - sizeof(f->mode)) {
+		if (bpf_probe_read_kernel(head, sizeof(head), file))
+			return false;
+		f->path.mnt = *(struct vfsmount **)(head + path);
+		f->path.dentry = *(struct dentry **)(head + path + sizeof(void *));
+		f->inode = *(struct inode **)(head + inode);
+		f->mode = *(__u32 *)(head + mode);
+		return true;
+	}
+	f->inode = BPF_CORE_READ(file, f_inode);
+	f->mode = BPF_CORE_READ(file, f_mode);
+	return !bpf_core_read(&f->path, sizeof(f->path), &file->f_path);
+}
+
 /* The file itself says what it is and how it is called. */
 __noinline int vfs_text_of_file(__u32 fd)
 {
 	struct vfs_scratch *s = scratch_get();
 	struct path_text *text = path_text_get();
 	struct file *file = file_of(fd);
-	struct path path = {};
+	struct vfs_file f = {};
+	struct inode *inode;
 
-	if (!s || !text || !file || bpf_core_read(&path, sizeof(path), &file->f_path))
+	if (!s || !text || !file || !file_read(&f, file))
 		return 0;
-	s->e.file_mode = BPF_CORE_READ(file, f_inode, i_mode);
-	if (s->e.op == VFS_OPEN && BPF_CORE_READ(file, f_mode) & K_FMODE_CREATED)
+	inode = f.inode;
+	s->e.file_mode = BPF_CORE_READ(inode, i_mode);
+	if (s->e.op == VFS_OPEN && f.mode & K_FMODE_CREATED)
 		s->e.op = VFS_CREATE;
-	path_text_of(text, &path);
+	path_text_of(text, &f.path);
 	return 0;
 }
 

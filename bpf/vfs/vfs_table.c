@@ -2,6 +2,7 @@
 /* Rows of the vfs plugin. */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -60,7 +61,8 @@ static const struct field vfs_fields[] = {
 	FIELD(vfs_row, file_type, ENUM, TEXT, TAG, "", "what it is, where that is known",
 	      .null = NULL_ZERO, .names = type_names),
 	FIELD(vfs_row, flags, U64, INT64, TAG, "", "flags of the call (O_, AT_, RENAME_, MS_)"),
-	FIELD(vfs_row, mode, U32, INT64, TAG, "", "permissions that were asked for"),
+	FIELD(vfs_row, mode, U32, INT64, TAG, "",
+	      "permissions that were asked for; 0 for an open that can't make a file"),
 	FIELD(vfs_row, fd, I32, INT64, TAG, "", "descriptor that was opened or named",
 	      .null = NULL_MAX),
 	FIELD(vfs_row, error_raw, I32, INT64, TAG, "", "errno of the call; 0: it succeeded"),
@@ -146,7 +148,10 @@ static void add_numbers(struct instance *in, struct vfs_row *row, const struct v
 	const char *error = e->ret < 0 ? strerrorname_np((int)-e->ret) : NULL;
 
 	row->flags = e->flags | vfs_syscalls[e->index].flags;
-	row->mode = e->mode;
+	/* Without these nobody gave one, and the register holds whatever it held. */
+	if (vfs_syscalls[e->index].call.op != VFS_OPEN ||
+	    row->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)))
+		row->mode = e->mode;
 	row->fd = e->fd;
 	row->error_raw = e->ret < 0 ? (int32_t)-e->ret : 0;
 	if (error)

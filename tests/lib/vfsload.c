@@ -3,7 +3,6 @@
  * N. */
 #include <errno.h>
 #include <fcntl.h>
-#include <liburing.h>
 #include <linux/openat2.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -346,45 +345,16 @@ static void failures(int n)
 	}
 }
 
-static void uring_open(struct io_uring *ring, const char *path, int flags, long want)
-{
-	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
-	struct io_uring_cqe *cqe;
-
-	io_uring_prep_openat(sqe, dir_fd, path, flags, 0600);
-	if (io_uring_submit(ring) != 1 || io_uring_wait_cqe(ring, &cqe) < 0)
-		die("io_uring");
-	if (want < 0 ? cqe->res != want : cqe->res < 0) {
-		fprintf(stderr, "io_uring: %d\n", cqe->res);
-		exit(1);
-	}
-	close_it(cqe->res);
-	io_uring_cqe_seen(ring, cqe);
-}
-
-static void uring(int n)
-{
-	struct io_uring ring;
-	int r = io_uring_queue_init(8, &ring, 0);
-
-	if (r < 0) {
-		printf("missing io_uring\n");
-		return;
-	}
-	for (int i = 0; i < n; i++) {
-		uring_open(&ring, name("u", i), O_WRONLY | O_CREAT, 0);
-		uring_open(&ring, name("absent", i), O_RDONLY, -ENOENT);
-	}
-	io_uring_queue_exit(&ring);
-}
-
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *what;
 		void (*run)(int n);
-	} modes[] = {{"kinds", run_kinds}, {"burst", burst},	   {"untouched", untouched},
-		     {"threads", threads}, {"failures", failures}, {"uring", uring}};
+	} modes[] = {{"kinds", run_kinds},
+		     {"burst", burst},
+		     {"untouched", untouched},
+		     {"threads", threads},
+		     {"failures", failures}};
 	int n = argc == 4 ? atoi(argv[3]) : 0;
 
 	umask(0);
