@@ -381,6 +381,46 @@ static void test_dict(void **state)
 	dict_free(&d);
 }
 
+static void test_retention_clock(void **state)
+{
+	const uint64_t year = 365 * 86400 * NSEC_PER_SEC, second = NSEC_PER_SEC;
+	uint64_t real = 1700000000 * NSEC_PER_SEC, boot = 5 * second;
+	struct retention_clock c = {};
+	int64_t jump = 1;
+
+	(void)state;
+	assert_int_equal(retention_clock_now(&c, real, boot, &jump), real);
+	assert_int_equal(jump, 0);
+	/* Slewed, or set by half a minute: followed. */
+	assert_int_equal(retention_clock_now(&c, real + 40 * second, boot + 10 * second, &jump),
+			 real + 40 * second);
+	assert_int_equal(jump, 0);
+	real += 40 * second;
+	boot += 10 * second;
+	/* A year ahead: told once, not believed for an hour. */
+	assert_int_equal(retention_clock_now(&c, real + year, boot, &jump), real);
+	assert_int_equal(jump, (int64_t)year);
+	assert_int_equal(retention_clock_now(&c, real + year + second, boot + second, &jump),
+			 real + second);
+	assert_int_equal(jump, 0);
+	/* And back again. */
+	assert_int_equal(retention_clock_now(&c, real + 2 * second, boot + 2 * second, &jump),
+			 real + 2 * second);
+	assert_int_equal(c.jumped_ns, 0);
+	/* Back by a year: the earlier time counts at once. */
+	assert_int_equal(retention_clock_now(&c, real - year, boot + 2 * second, &jump),
+			 real - year);
+	assert_int_equal(jump, -(int64_t)year - 2 * (int64_t)second);
+	/* Ahead, and it stays so. */
+	c = (struct retention_clock){};
+	retention_clock_now(&c, real, boot, &jump);
+	retention_clock_now(&c, real + year, boot, &jump);
+	assert_int_equal(retention_clock_now(&c, real + year + RETENTION_SETTLE_NS,
+					     boot + RETENTION_SETTLE_NS, &jump),
+			 real + year + RETENTION_SETTLE_NS);
+	assert_int_equal(c.jumped_ns, 0);
+}
+
 static void test_retention(void **state)
 {
 	struct ring_limits limits = {.max_bytes = 70 << 20, .max_rows = 7000, .max_age_ns = 700};
@@ -435,6 +475,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_attach_sql, fixture_setup, fixture_teardown),
 		cmocka_unit_test(test_dict),
 		cmocka_unit_test(test_retention),
+		cmocka_unit_test(test_retention_clock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
