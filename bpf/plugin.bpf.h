@@ -17,8 +17,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile __u32 self_tgid;
 
 /*
- * Set by the host while the plugin runs: one event in 2^sample_shift is kept. Only plugins whose rows
- * stand for themselves ask sampled_out(); sums and pairs must not lose parts.
+ * Set by the host while the plugin runs, for the governor or because the ring buffer is too small
+ * for what comes: one event in 2^sample_shift is kept. Only plugins whose rows stand for themselves
+ * ask sampled_out(); sums and pairs must not lose parts.
  */
 volatile __u32 sample_shift SEC(".data.shed");
 

@@ -57,8 +57,8 @@ struct told_plugin {
 struct ledger {
 	struct teller loss, ledger;
 	struct loss_key keys[KEYS_MAX];
-	unsigned int nkeys, next; /* next: where the turn begins, so that all get theirs */
-	uint64_t keyless;	  /* lost, and no room to say where */
+	unsigned int nkeys, next;    /* next: where the turn begins, so that all get theirs */
+	uint64_t keyless;	     /* lost, and no room to say where */
 	struct told_table *tables;   /* by index of d->tables */
 	struct told_plugin *plugins; /* as host_ledgers() numbers them */
 };
@@ -131,8 +131,8 @@ void ledger_lost(void *arg, const char *table, const char *plugin, const char *s
 	struct ledger *l = ((struct selftables *)arg)->ledger;
 	struct loss_key *k = l->keys, *end = l->keys + l->nkeys;
 
-	while (k < end && (strcmp(k->table, table) || strcmp(k->stage, stage) ||
-			   strcmp(k->plugin, plugin)))
+	while (k < end &&
+	       (strcmp(k->table, table) || strcmp(k->stage, stage) || strcmp(k->plugin, plugin)))
 		k++;
 	if (k == end && l->nkeys == KEYS_MAX) {
 		l->keyless += lost;
@@ -304,8 +304,7 @@ static void on_ledger(void *arg, unsigned int i, const struct plugin *plugin,
 		p->seconds = 0;
 		return;
 	}
-	if (turn->rows == TURN_ROWS ||
-	    !put_ledger(turn->t, plugin, p->seconds, &now, &p->told))
+	if (turn->rows == TURN_ROWS || !put_ledger(turn->t, plugin, p->seconds, &now, &p->told))
 		return; /* the next one says it */
 	turn->rows++;
 	p->sent = now;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* When the ring buffer of a plugin is too small for what comes: how much of it is left out. Pure. */
+/* When the ring buffer of a plugin is too small for what comes: how much of it is left out. Pure.
+ */
 #include "daemon/ring_watch.h"
 
 #include "base/clock.h"

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-/* When the ring buffer of a plugin is too small for what comes: how much of it is left out. Pure. */
+/* When the ring buffer of a plugin is too small for what comes: how much of it is left out. Pure.
+ */
 #pragma once
 
 #include <stdint.h>
 
 /* Zeroed at the start of a plugin. */
 struct ring_watch {
-	unsigned int step;	   /* that the ring asks for: one in 2^step events is kept */
-	unsigned int bad;	   /* looks that found events lost, since it was calm for a while */
-	uint64_t submitted, full;  /* as of the last look */
-	uint64_t lost;		   /* by a full ring since sampling last changed */
-	uint64_t bad_ns;	   /* the last look that found events lost */
-	uint64_t changed_ns;	   /* the last step */
-	uint64_t calm_ns;	   /* how long calm lasts before a step back */
-	uint64_t back_ns;	   /* the last step back; 0: none */
+	unsigned int step;	  /* that the ring asks for: one in 2^step events is kept */
+	unsigned int bad;	  /* looks that found events lost, since it was calm for a while */
+	uint64_t submitted, full; /* as of the last look */
+	uint64_t lost;		  /* by a full ring since sampling last changed */
+	uint64_t bad_ns;	  /* the last look that found events lost */
+	uint64_t changed_ns;	  /* the last step */
+	uint64_t calm_ns;	  /* how long calm lasts before a step back */
+	uint64_t back_ns;	  /* the last step back; 0: none */
 };
 
 /*

@@ -26,7 +26,7 @@ struct selftables {
 	} out[SELF_HISTORY_MAX];
 	struct ledger *ledger;
 	uint64_t seconds; /* since start */
-	uint64_t lost;	 /* rows of our own for which no memory was left */
+	uint64_t lost;	  /* rows of our own for which no memory was left */
 };
 
 /* The next row, and the batch that it is in; NULL when out of memory (counted). */

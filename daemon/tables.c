@@ -232,7 +232,8 @@ static const struct field plugin_cost_history_fields[] = {
 static const struct field daemon_events_fields[] = {
 	FIELD(daemon_events_row, ts, U64, TIME, TAG, "ns", "when it happened"),
 	TAG(daemon_events_row, event, STR, TEXT,
-	    "start, stop, plugin_enabled, plugin_disabled, plugin_failed, limits_changed, ...",
+	    "start, stop, plugin_enabled, plugin_disabled, plugin_failed, plugin_sampling, "
+	    "limits_changed, ...",
 	    .dict = true),
 	TAG(daemon_events_row, subject, STR, TEXT, "plugin, ring or key it is about",
 	    .null = NULL_ZERO, .dict = true),

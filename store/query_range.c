@@ -2,8 +2,8 @@
 /* Which part of a table's time a statement reads, as its conditions on ts say when it runs. */
 /*
  * In the shape, where all tables are empty, the table is exchanged for one that notes what is asked
- * of its ts; then the statement is run there once more. That costs next to nothing, and knows values
- * that the text doesn't show: parameters, ago('5m'), expressions.
+ * of its ts; then the statement is run there once more. That costs next to nothing, and knows
+ * values that the text doesn't show: parameters, ago('5m'), expressions.
  */
 #include <ctype.h>
 #include <stdio.h>

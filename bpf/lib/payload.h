@@ -22,7 +22,7 @@ struct payload_head {
 	__u8 out;
 	__u8 tcp_flags; /* as in the header: PAYLOAD_FIN, ... */
 	__u8 any_local; /* its socket has no local address of its own: NAT may show another one */
-	__u8 pad[1];
+	__u8 sample_shift; /* sni: it is one of 2^sample_shift */
 	char comm[16];
 };
 

@@ -20,7 +20,8 @@ struct sni_sock {
 	struct sock_owner owner;
 	__s32 left; /* SNI_MORE: octets still to come */
 	__u8 state;
-	__u8 pad[3];
+	__u8 sample_shift; /* in force when it connected */
+	__u8 pad[2];
 };
 
 struct {
@@ -46,6 +47,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx)
 		return 1;
 	}
 	sock_owner_current(&s->owner);
+	s->sample_shift = sample_shift & 31;
 	s->state = s->owner.pid == self_tgid && self_tgid ? SNI_DONE : SNI_FIRST;
 	return 1;
 }
@@ -112,6 +114,7 @@ static __always_inline int sni_egress(struct __sk_buff *skb, struct bpf_sock *sk
 	payload_connected(&h, sk);
 	sock_owner_netns(&s->owner, sk);
 	payload_owner(&h, &s->owner);
+	h.sample_shift = s->sample_shift;
 	payload_emit(skb, off, &h, SNI_CHUNKS);
 	return 1;
 }

@@ -34,6 +34,7 @@ struct hello_row {
 	struct str server_name, alpn;
 	char version[12];
 	uint8_t encrypted;
+	uint32_t sample_rate;
 };
 
 #define TAG(m, r, t, h, ...) FIELD(hello_row, m, r, t, TAG, "", h, ##__VA_ARGS__)
@@ -61,6 +62,8 @@ static const struct field hello_fields[] = {
 	    .dict = true),
 	TAG(encrypted, U8, BOOL,
 	    "the hello has an encrypted one within (or pretends to): server_name may be a cover"),
+	FIELD(hello_row, sample_rate, U32, INT64, GAUGE, "{connection}",
+	      "connections that this row stands for: 1, or more while sampling leaves others out"),
 };
 
 /* Since the plugin started. */
@@ -135,6 +138,7 @@ static void put_row(struct instance *in, const struct payload_head *h,
 	if (hello->version)
 		tls_version_text(row->version, hello->version);
 	row->encrypted = hello->encrypted;
+	row->sample_rate = 1u << (h->sample_shift & 31);
 }
 
 /* RFC 6066 forbids addresses there; clients send them all the same, and they name nothing. */

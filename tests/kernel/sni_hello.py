@@ -87,14 +87,14 @@ def main():
                     want.append((how, addr, n, client(how, addr, 4443, n)))
                 d.wait_sql("SELECT 1 AS n FROM tls_hello GROUP BY 1 HAVING count(*) >= 94")
                 for how, addr, n, pid in want:
-                    rows = d.sql(f"SELECT server_name, alpn, version, dst_ip, dst_port, netns, encrypted FROM tls_hello WHERE pid = {pid} ORDER BY ts")
+                    rows = d.sql(f"SELECT server_name, alpn, version, dst_ip, dst_port, netns, encrypted, sample_rate FROM tls_hello WHERE pid = {pid} ORDER BY ts")
                     if how in ("plain", "server"):
                         t.equal(rows, [], how)
                         continue
                     # RFC 6066 knows no addresses there, and Python sends none.
                     name = (lambda i: None) if how in ("nameless", "literal") else (lambda i, h=how: f"{h}-{i}.test")
                     t.equal(rows, [{"server_name": name(i), "alpn": "h2,http/1.1", "version": "TLS 1.3", "dst_ip": addr, "dst_port": 4443,
-                                    "netns": ns, "encrypted": False} for i in range(n)], f"{how} {addr}")
+                                    "netns": ns, "encrypted": False, "sample_rate": 1} for i in range(n)], f"{how} {addr}")
                 t.equal(d.sql("SELECT hellos, nameless, impostors, incomplete, lost, waiting FROM sni_stats"),
                         [{"hellos": 94, "nameless": 9, "impostors": 0, "incomplete": 0, "lost": 0, "waiting": 0}], "counters")
                 flows = d.wait_sql(f"SELECT DISTINCT dst_domain, dst_domain_origin FROM netflow WHERE netns = {ns} AND dst_ip = 'fd99:82::2'")

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Makes known numbers of events at a given rate, on command, in one process that stays. */
 /*
- * eventload KIND [PATH]: open, exec, connect, bind, signal or malloc; PATH is what is opened or run.
- * Each line "COUNT [RATE]" on standard input makes COUNT events, RATE a second (0 or none: as fast
- * as it can), and is answered by "COUNT ELAPSED_NS CPU_NS". It says "ready PID PORT" first; PORT is
- * where connect goes.
+ * eventload KIND [PATH]: open, exec, connect, bind, signal or malloc; PATH is what is opened or
+ * run. Each line "COUNT [RATE]" on standard input makes COUNT events, RATE a second (0 or none: as
+ * fast as it can), and is answered by "COUNT ELAPSED_NS CPU_NS". It says "ready PID PORT" first;
+ * PORT is where connect goes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +23,8 @@
 #include <unistd.h>
 
 #define COUNT_MAX 50000000ull
-/* At a rate, events are made in groups of a millisecond: sleeping for each would be the bottleneck. */
+/* At a rate, events are made in groups of a millisecond: sleeping for each would be the bottleneck.
+ */
 #define GROUPS_A_SECOND 1000
 
 extern char **environ;
@@ -140,7 +141,8 @@ static void make_listener(void)
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(listener, 16) < 0 || getsockname(listener, (struct sockaddr *)&address, &len) < 0)
+	    listen(listener, 16) < 0 ||
+	    getsockname(listener, (struct sockaddr *)&address, &len) < 0)
 		die("listen");
 }
 
@@ -163,8 +165,8 @@ static void run(const struct kind *kind, uint64_t count, uint64_t rate)
 			sleep_until(start + (uint64_t)((double)i * 1e9 / (double)rate));
 		kind->make();
 	}
-	printf("%llu %llu %llu\n", (unsigned long long)count, (unsigned long long)(now_ns() - start),
-	       (unsigned long long)(cpu_ns() - cpu));
+	printf("%llu %llu %llu\n", (unsigned long long)count,
+	       (unsigned long long)(now_ns() - start), (unsigned long long)(cpu_ns() - cpu));
 	fflush(stdout);
 }
 
