@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <gelf.h>
 #include <libelf.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "base/macro.h"
 
@@ -232,14 +234,67 @@ void exe_layout(const struct exe *x, struct exe_layout *ret)
 	*ret = l;
 }
 
+/* As ld.so(8) is set up by Debian, Fedora and the rest. */
+static const char *const folders[] = {
+	"/lib/" EXE_TRIPLET, "/usr/lib/" EXE_TRIPLET, "/lib64", "/usr/lib64", "/lib", "/usr/lib",
+};
+
+bool exe_is_remote(uint32_t magic)
+{
+	/* FUSE, NFS, SMB, SMB2, CIFS, 9p, Ceph, AFS, Coda. */
+	static const uint32_t remote[] = {0x65735546, 0x6969,	  0x517b,
+					  0xfe534d42, 0xff534d42, 0x01021997,
+					  0x00c36400, 0x5346414f, 0x73757245};
+
+	for (size_t i = 0; i < ARRAY_SIZE(remote); i++)
+		if (magic == remote[i])
+			return true;
+	return false;
+}
+
+int exe_fd(const struct exe *x)
+{
+	return x->fd;
+}
+
+int exe_openat(int root, const char *path, int flags)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY),
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
+	};
+	int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+
+	return fd < 0 ? -errno : fd;
+}
+
+int exe_open_in(struct exe **ret, int root, const char *path, struct err *err)
+{
+	_cleanup_close_ int fd = exe_openat(root, path, O_RDONLY);
+	char link[32];
+
+	if (fd < 0)
+		return err_set(err, fd, "cannot open '%s' in the root of a process: %s", path,
+			       strerror(-fd));
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return exe_open(ret, link, err);
+}
+
+int exe_open_library_in(struct exe **ret, int root, const char *soname, struct err *err)
+{
+	char path[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(folders) && !strchr(soname, '/'); i++) {
+		int n = snprintf(path, sizeof(path), "%s/%s", folders[i], soname);
+
+		if (n > 0 && (size_t)n < sizeof(path) && !exe_open_in(ret, root, path, NULL))
+			return 0;
+	}
+	return err_set(err, -ENOENT, "the root of a process has no %.64s", soname);
+}
+
 int exe_open_library(struct exe **ret, const char *soname, char *path, size_t cap, struct err *err)
 {
-	/* As ld.so(8) is set up by Debian, Fedora and the rest. */
-	static const char *const folders[] = {
-		"/lib/" EXE_TRIPLET, "/usr/lib/" EXE_TRIPLET, "/lib64", "/usr/lib64", "/lib",
-		"/usr/lib",
-	};
-
 	if (strchr(soname, '/'))
 		return err_set(err, -EINVAL, "'%s' isn't the name of a library", soname);
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {

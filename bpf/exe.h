@@ -46,5 +46,18 @@ struct exe_layout {
 
 void exe_layout(const struct exe *x, struct exe_layout *ret);
 
+/* By s_magic: on a file system that somebody else answers for, who may be slow, gone or hostile? */
+bool exe_is_remote(uint32_t magic);
+/* The file itself, as long as x is open. */
+int exe_fd(const struct exe *x);
+/*
+ * A file below root, which may be hostile: never leaves it, follows nothing magic, crosses into no
+ * mount (whose server could hang us). A descriptor or negative errno.
+ */
+int exe_openat(int root, const char *path, int flags);
+/* The same as exe_open() for such a file. */
+int exe_open_in(struct exe **ret, int root, const char *path, struct err *err);
+/* Looks for a library where distributions keep them, below root. */
+int exe_open_library_in(struct exe **ret, int root, const char *soname, struct err *err);
 /* Looks for a library where this distribution keeps them; -ENOENT names the folders. */
 int exe_open_library(struct exe **ret, const char *soname, char *path, size_t cap, struct err *err);

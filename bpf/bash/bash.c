@@ -10,6 +10,7 @@
 #include "bpf/bash/bash.h"
 #include "bpf/bash/bash_watch.h"
 #include "bpf/plugin.h"
+#include "bpf/process.h"
 
 /* Looks for a bash that a package upgrade has put in the old one's place. */
 #define RESCAN_NS (10 * NSEC_PER_SEC)
@@ -23,7 +24,7 @@ struct bash_row {
 	uint64_t ts;
 	uint32_t pid, ppid, uid, loginuid, session_id;
 	struct str user;
-	char tty[BASH_TTY_SIZE];
+	char comm[PROCESS_COMM_SIZE], tty[BASH_TTY_SIZE];
 	struct str cwd, container_id, cmd;
 	uint16_t exit_status;
 	uint64_t duration;
@@ -40,6 +41,7 @@ static const struct field bash_fields[] = {
 	      .null = NULL_ZERO, .dict = true),
 	FIELD(bash_row, loginuid, U32, INT64, TAG, "",
 	      "user who logged in, whatever became of it by su or sudo", .null = NULL_MAX),
+	FIELD(bash_row, comm, CHARS, TEXT, TAG, "", "name of the shell (bash, zsh)", .dict = true),
 	FIELD(bash_row, tty, CHARS, TEXT, TAG, "", "controlling terminal (pts/0)",
 	      .null = NULL_ZERO, .dict = true),
 	FIELD(bash_row, cwd, STR, TEXT, TAG, "", "working directory when the line was entered",
@@ -58,7 +60,7 @@ static const struct field bash_fields[] = {
 };
 
 static const struct table bash_table =
-	TABLE(bash_row, AUDIT, "bash", "Lines typed at interactive bash shells, one row a line",
+	TABLE(bash_row, AUDIT, "bash", "Lines typed at interactive shells, one row a line",
 	      bash_fields);
 
 static const struct opt bash_options[] = {
@@ -68,6 +70,14 @@ static const struct opt bash_options[] = {
 	 .restart = true,
 	 .help = "bash executables to watch, separated by commas; paths of the same file count "
 		 "once"},
+	{.key = "programs",
+	 .type = OPT_LIST,
+	 .def = "bash",
+	 .restart = true,
+	 .help = "file names of executables to watch wherever they run, containers included: "
+		 "bash, zsh, and programs that call readline() of GNU readline or libedit (bc, "
+		 "psql)"},
+	PROCESS_OPTIONS,
 	{},
 };
 
@@ -80,7 +90,7 @@ struct pending {
 	bool over;
 	uint16_t exit_status;
 	uint32_t pid, ppid, uid, loginuid, session_id;
-	char tty[BASH_TTY_SIZE], container_id[65], user[64];
+	char comm[PROCESS_COMM_SIZE], tty[BASH_TTY_SIZE], container_id[65], user[64];
 	bool truncated;
 	size_t cwd_len, len;
 	char text[]; /* cwd, then the line */
@@ -103,22 +113,38 @@ static int bash_setup(struct instance *in, struct err *err)
 	return 0;
 }
 
+/* The default names the two places where a bash may be; only a path that somebody gave is missed. */
+static int watch_paths(struct instance *in, struct bash_watch *w, struct err *err)
+{
+	bool given = opt_origin(in->opts, "paths") != OPT_ORIGIN_DEFAULT;
+	struct err why = {};
+	int r = bash_watch_paths(in, w, &why);
+
+	if (r < 0 && w->npaths && (r != -ENOENT || given))
+		snprintf(in->degraded, sizeof(in->degraded), "%.200s", why.msg);
+	if (r >= 0 || w->npaths)
+		return 0;
+	if (given || !opt_item(in->opts, "programs", 0))
+		return err_set(err, r, "no bash to watch: %.200s; set the option paths", why.msg);
+	return 0; /* one may come */
+}
+
 static int bash_start(struct instance *in, struct err *err)
 {
 	struct bash_state *st = in->state;
-	struct err why = {};
-	int r;
+	int r = process_filter_apply(in, err);
 
-	r = bash_watch_shells(in, &st->watch, &why);
-	if (st->watch.nshells) {
-		/* The default names the two places where a bash may be; only a path that somebody gave is missed. */
-		if (r < 0 && (r != -ENOENT || opt_origin(in->opts, "paths") != OPT_ORIGIN_DEFAULT))
-			snprintf(in->degraded, sizeof(in->degraded), "%.200s", why.msg);
-		return 0;
-	}
-	if (!r)
-		return err_set(err, -EINVAL, "option paths is empty: name a bash");
-	return err_set(err, r, "no bash to watch: %.200s; set the option paths", why.msg);
+	if (r < 0)
+		return r;
+	if (!opt_item(in->opts, "paths", 0) && !opt_item(in->opts, "programs", 0))
+		return err_set(err, -EINVAL, "options paths and programs are empty: name a bash");
+	r = watch_paths(in, &st->watch, err);
+	return r < 0 ? r : bash_watch_start(in, &st->watch, err);
+}
+
+static int bash_update(struct instance *in, const char *key, struct err *err)
+{
+	return process_filter_has(key) ? process_filter_apply(in, err) : 0;
 }
 
 /* "pts0" as people know it; other terminals are named as in /dev. */
@@ -155,6 +181,7 @@ static void emit(struct instance *in, const struct pending *p)
 	row->loginuid = p->loginuid;
 	row->session_id = p->session_id;
 	memcpy(row->tty, p->tty, sizeof(row->tty));
+	memcpy(row->comm, p->comm, strnlen(p->comm, sizeof(row->comm) - 1));
 	row->user = instance_str(in, 0, p->user, strlen(p->user));
 	row->cwd = instance_str(in, 0, p->text, p->cwd_len);
 	row->container_id = instance_str(in, 0, p->container_id, strlen(p->container_id));
@@ -248,63 +275,88 @@ static size_t cut_text(const char *text, size_t len)
  * Now: in half a second the shell may be gone. After "exit" it is gone already, and its passwd with it; outside of
  * containers that is the one of its parent.
  */
-static void find_owner(const struct instance *in, struct pending *p, const struct bash_line *e)
+static void find_owner(struct instance *in, struct pending *p, const struct bash_line *e)
 {
 	const struct enrich_ops *ops = in->enrich;
 	const char *user;
 
 	snprintf(p->container_id, sizeof(p->container_id), "%s",
-		 ops->container_id(in->enrich_ctx, e->cgroup_id));
-	user = ops->user_name(in->enrich_ctx, e->pid, e->uid);
+		 process_container(in, &e->p));
+	user = ops->user_name(in->enrich_ctx, e->p.pid, e->p.uid);
 	if (!*user && !*p->container_id)
-		user = ops->user_name(in->enrich_ctx, e->ppid, e->uid);
+		user = ops->user_name(in->enrich_ctx, e->p.ppid, e->p.uid);
 	snprintf(p->user, sizeof(p->user), "%s", user);
 }
 
-static struct pending *pending_new(const struct instance *in, const struct bash_line *e)
+/* Text as zsh keeps it: a byte that has a meaning to it is 0x83 and the byte xor 32. */
+static size_t unmetafy(char *dst, const char *text, size_t len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if ((unsigned char)text[i] == 0x83 && i + 1 < len)
+			dst[n++] = (char)(text[++i] ^ 32);
+		else
+			dst[n++] = text[i];
+	}
+	while (n && dst[n - 1] == '\n')
+		n--;
+	return n;
+}
+
+static struct pending *pending_new(struct instance *in, const struct bash_line *e, const char *text,
+				   size_t whole, bool truncated)
 {
 	char cwd[4096];
 	const char *from = e->cwd_len ? e->cwd : cwd;
-	size_t cwd_len = e->cwd_len ? e->cwd_len : cwd_of(e->pid, cwd, sizeof(cwd));
-	size_t len = cut_text(e->text, e->len);
+	size_t cwd_len = e->cwd_len ? e->cwd_len : cwd_of(e->p.pid, cwd, sizeof(cwd));
+	size_t len = cut_text(text, whole);
 	struct pending *p = calloc(1, sizeof(*p) + cwd_len + len);
 
 	if (!p)
 		return NULL;
-	p->boot_ns = e->boot_ns;
-	p->ts = clock_boot_to_real(e->boot_ns);
-	p->expires_ns = e->boot_ns + WAIT_NS;
-	p->pid = e->pid;
-	p->ppid = e->ppid;
-	p->uid = e->uid;
-	p->loginuid = e->loginuid;
-	p->session_id = e->session_id;
+	p->boot_ns = e->p.boot_ns;
+	p->ts = clock_boot_to_real(e->p.boot_ns);
+	p->expires_ns = e->p.boot_ns + WAIT_NS;
+	p->pid = e->p.pid;
+	p->ppid = e->p.ppid;
+	p->uid = e->p.uid;
+	p->loginuid = e->p.loginuid;
+	p->session_id = e->p.session_id;
+	memcpy(p->comm, e->p.comm, sizeof(p->comm));
 	p->exit_status = UINT16_MAX;
 	p->duration = UINT64_MAX;
-	p->truncated = e->len > BASH_LINE_MAX;
+	p->truncated = truncated;
 	tty_name(p->tty, e->tty);
 	find_owner(in, p, e);
 	p->cwd_len = cwd_len;
 	p->len = len;
 	memcpy(p->text, from, cwd_len);
-	memcpy(p->text + cwd_len, e->text, len);
+	memcpy(p->text + cwd_len, text, len);
 	return p;
 }
 
 static int on_line(struct instance *in, const struct bash_line *e)
 {
 	struct bash_state *st = in->state;
+	char plain[sizeof(e->text)];
+	const char *text = e->text;
+	size_t len = e->len;
 	struct pending *p;
 
 	if (!e->len || e->len >= sizeof(e->text) || e->cwd_len >= sizeof(e->cwd))
 		return -EBADMSG;
-	if (is_blank(e->text, e->len))
+	if (e->metafied) {
+		len = unmetafy(plain, e->text, e->len);
+		text = plain;
+	}
+	if (is_blank(text, len))
 		return 0;
 	/* The prompt between them was lost: what became of the line before stays unknown. */
-	p = pending_of(st, e->pid);
+	p = pending_of(st, e->p.pid);
 	if (p)
 		p->over = true;
-	p = pending_new(in, e);
+	p = pending_new(in, e, text, len, e->len > BASH_LINE_MAX);
 	if (!p) {
 		in->count.rows_lost++;
 		return 0;
@@ -330,6 +382,8 @@ static int bash_event(struct instance *in, const void *ev, size_t len)
 		return on_line(in, ev);
 	if (kind == BASH_EVENT_PROMPT && len == sizeof(struct bash_prompt))
 		return on_prompt(in, ev);
+	if (kind == BASH_EVENT_PROGRAM && len == sizeof(struct bash_program))
+		return bash_watch_program(in, &((struct bash_state *)in->state)->watch, ev);
 	return -EBADMSG;
 }
 
@@ -344,7 +398,7 @@ static int bash_tick(struct instance *in, uint64_t now_ns)
 	if (now < st->rescan_ns)
 		return 0;
 	st->rescan_ns = now + RESCAN_NS;
-	if (bash_watch_shells(in, &st->watch, &err) < 0 && log_ratelimit("bash rescan", 1))
+	if (bash_watch_rescan(in, &st->watch, &err) < 0 && log_ratelimit("bash rescan", 1))
 		log_line(LOG_LEVEL_DEBUG, "bash", "%s, skipping", err.msg);
 	return 0;
 }
@@ -359,10 +413,10 @@ static void bash_stop(struct instance *in)
 }
 
 PLUGIN(bash,
-       .help = "Lines typed at interactive bash shells, with user, terminal, directory and exit "
+       .help = "Lines typed at interactive shells, with user, terminal, directory and exit "
 	       "status",
-       .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON, and a bash executable at "
-		"one of the option's paths",
+       .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON, BTF with the tracepoint "
+		"sched_process_exec",
        TABLES(&bash_table), .options = bash_options, .state_size = sizeof(struct bash_state),
        .default_interval_ns = TICK_NS, .default_priority = 90, .setup = bash_setup, .start = bash_start,
-       .event = bash_event, .tick = bash_tick, .stop = bash_stop);
+       .update = bash_update, .event = bash_event, .tick = bash_tick, .stop = bash_stop);

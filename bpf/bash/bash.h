@@ -2,7 +2,8 @@
 /* What the kernel half of the bash plugin hands to the user half. */
 #pragma once
 
-#include <linux/types.h>
+#include "bpf/lib/exe.h"
+#include "bpf/lib/process.h"
 
 /* The longest line that is kept whole. */
 #define BASH_LINE_MAX 4096
@@ -14,6 +15,24 @@
 enum bash_event_kind {
 	BASH_EVENT_LINE = 1, /* struct bash_line */
 	BASH_EVENT_PROMPT,   /* struct bash_prompt: the shell waits for the next line */
+	BASH_EVENT_PROGRAM,  /* struct bash_program */
+};
+
+#define BASH_NAME_SIZE	  16
+#define BASH_PROGRAMS_MAX 32
+
+/* A process runs a file of a name that is looked for. */
+struct bash_program {
+	__u32 kind;
+	__u32 pid;
+	struct exe_id exe;
+	char name[BASH_NAME_SIZE]; /* of the executable */
+};
+
+/* A file that needs no second look. */
+struct bash_file {
+	__u64 ino;
+	__u64 dev;
 };
 
 struct bash_prompt {
@@ -26,13 +45,10 @@ struct bash_prompt {
 
 struct bash_line {
 	__u32 kind;
-	__u32 pid;
-	__u64 boot_ns;
-	__u64 cgroup_id;
-	__u32 ppid, uid;
-	__u32 loginuid, session_id; /* (__u32)-1: none */
-	__u32 len;                  /* of text without NUL; above BASH_LINE_MAX: cut off */
-	__u32 cwd_len;              /* 0: unknown */
+	__u32 metafied; /* as zsh keeps text: 0x83 and the byte xor 32 */
+	struct process_context p;
+	__u32 len;     /* of text without NUL; above BASH_LINE_MAX: cut off */
+	__u32 cwd_len; /* 0: unknown */
 	char tty[BASH_TTY_SIZE];
 	char cwd[BASH_CWD_SIZE];
 	char text[BASH_LINE_MAX + 2];
@@ -53,4 +69,5 @@ struct bash_symbols {
 	__s64 cwd;                     /* char *the_current_working_directory */
 };
 
-#define BASH_SHELLS_MAX 16 /* different builds of bash at a time */
+#define BASH_SHELLS_MAX 256 /* different builds at a time */
+#define BASH_FILES_MAX	1024

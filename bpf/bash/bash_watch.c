@@ -1,172 +1,225 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Which files hold a bash or its readline, and the probes in them. */
+/* Which processes run a shell: by path, by a look at all of them, and as they start. */
 #include "bpf/bash/bash_watch.h"
 
+#include <bpf/bpf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#include <bpf/bpf.h>
-
+#include "base/clock.h"
+#include "base/macro.h"
 #include "bpf/bash.skel.h"
-#include "bpf/bash/bash.h"
+#include "bpf/bash/bash_target.h"
 #include "bpf/exe.h"
 
-static bool target_known(const struct bash_watch *w, dev_t dev, ino_t ino)
+/* Files read in a second: each costs up to a millisecond, and anybody can make more. */
+#define LOOKS_MAX 16
+/* A shell that no process runs keeps its probes for that many looks, ten seconds apart. */
+#define UNUSED_TURNS 2
+
+static void report(struct instance *in, struct bash_watch *w)
 {
-	for (unsigned int i = 0; i < w->ntargets; i++)
-		if (w->targets[i].dev == dev && w->targets[i].ino == ino)
-			return true;
-	return false;
+	if (w->remote + w->refused == w->reported)
+		return;
+	w->reported = w->remote + w->refused;
+	snprintf(in->degraded, sizeof(in->degraded),
+		 "executables of these names that aren't watched: %llu on remote file systems, "
+		 "%llu others%s%.120s",
+		 (unsigned long long)w->remote, (unsigned long long)w->refused,
+		 w->why[0] ? ", the last: " : "", w->why);
 }
 
-static int attach_error(int r, const char *path, struct err *err)
-{
-	if (r == -EPERM || r == -EACCES)
-		return err_set(err, r,
-			       "the kernel refuses a uprobe in '%s': CAP_PERFMON (or "
-			       "CAP_SYS_ADMIN) is missing",
-			       path);
-	if (r == -ENOENT || r == -EOPNOTSUPP)
-		return err_set(err, -EOPNOTSUPP,
-			       "no uprobe in '%s': this kernel lacks CONFIG_UPROBE_EVENTS", path);
-	return err_set(err, r, "no uprobe in '%s': %s", path, strerror(-r));
-}
-
-static int attach(struct bash_watch *w, struct bpf_program *prog, bool at_return, const char *path,
-		  uint64_t offset, struct err *err)
-{
-	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = at_return);
-	struct bpf_link *link;
-
-	if (w->nlinks == BASH_LINKS_MAX)
-		return err_set(err, -ENOBUFS, "more than %d probes", BASH_LINKS_MAX);
-	link = bpf_program__attach_uprobe_opts(prog, -1, path, offset, &opts);
-	if (!link)
-		return attach_error(-errno, path, err);
-	w->links[w->nlinks++] = link;
-	return 0;
-}
-
-/* Both probes in one file, or none. */
-static int attach_pair(struct instance *in, struct bash_watch *w, const struct exe *x,
-		       const char *path, bool library, struct err *err)
-{
-	struct bash_bpf *skel = in->skel;
-	uint64_t offset = exe_offset(x, exe_symbol(x, "readline"));
-	int r;
-
-	if (!offset)
-		return err_set(err, -ENOENT, "'%s' has no function readline", path);
-	if (target_known(w, exe_dev(x), exe_ino(x)))
-		return 0;
-	if (w->ntargets == BASH_TARGETS_MAX)
-		return err_set(err, -ENOBUFS, "more than %d files to watch", BASH_TARGETS_MAX);
-	/* Prompts first: a line whose end would be missed must not be seen. */
-	r = attach(w, skel->progs.bash_prompt, false, path, offset, err);
-	if (r < 0)
-		return r;
-	r = attach(w, library ? skel->progs.library_line : skel->progs.bash_line, true, path,
-		   offset, err);
-	if (r < 0) {
-		bpf_link__destroy(w->links[--w->nlinks]);
-		return r;
-	}
-	w->targets[w->ntargets++] = (struct bash_target){exe_dev(x), exe_ino(x)};
-	return 0;
-}
-
-static int64_t distance(const struct exe *x, const struct exe_layout *l, const char *symbol)
-{
-	uint64_t addr = exe_symbol(x, symbol);
-
-	return addr ? (int64_t)(addr - l->start_code) : 0;
-}
-
-/* Tells the kernel half how to know this bash in memory and where its variables are. */
-static int describe_shell(struct instance *in, const struct exe *x, const char *path,
-			  struct err *err)
-{
-	struct bash_bpf *skel = in->skel;
-	struct exe_layout l;
-	int r;
-
-	exe_layout(x, &l);
-	struct bash_layout key = {
-		.code_size = l.end_code - l.start_code,
-		.data_start = l.start_data - l.start_code,
-		.data_end = l.end_data - l.start_code,
-	};
-	struct bash_symbols symbols = {
-		.last_command_exit_value = distance(x, &l, "last_command_exit_value"),
-		.executing = distance(x, &l, "executing"),
-		.current_prompt_string = distance(x, &l, "current_prompt_string"),
-		.ps2_prompt = distance(x, &l, "ps2_prompt"),
-		.cwd = distance(x, &l, "the_current_working_directory"),
-	};
-
-	r = bpf_map_update_elem(bpf_map__fd(skel->maps.shells), &key, &symbols, BPF_ANY);
-	if (r < 0)
-		return err_set(err, -errno, "cannot tell the kernel about '%s': %s", path,
-			       strerror(errno));
-	if (!symbols.last_command_exit_value)
-		snprintf(in->degraded, sizeof(in->degraded),
-			 "'%.128s' exports no last_command_exit_value: no exit status", path);
-	return 0;
-}
-
-static int watch_shell(struct instance *in, struct bash_watch *w, const char *path, struct err *err)
-{
-	_cleanup_(exe_closep) struct exe *shell = NULL, *library = NULL;
-	struct bash_bpf *skel = in->skel;
-	const char *needed;
-	char where[256];
-	uint64_t history;
-	int r;
-
-	r = exe_open(&shell, path, err);
-	if (r < 0)
-		return r;
-	if (target_known(w, exe_dev(shell), exe_ino(shell)))
-		return 0;
-	r = describe_shell(in, shell, path, err);
-	if (r < 0)
-		return r;
-	needed = exe_needs(shell, "libreadline.so");
-	if (!needed) {
-		r = attach_pair(in, w, shell, path, false, err);
-	} else {
-		r = exe_open_library(&library, needed, where, sizeof(where), err);
-		if (!r)
-			r = attach_pair(in, w, library, where, true, err);
-		/* The probes are in the library; the shell is remembered all the same, so that it isn't read again. */
-		if (!r && w->ntargets < BASH_TARGETS_MAX)
-			w->targets[w->ntargets++] =
-				(struct bash_target){exe_dev(shell), exe_ino(shell)};
-	}
-	history = exe_offset(shell, exe_symbol(shell, "pre_process_line"));
-	if (!r && history)
-		r = attach(w, skel->progs.bash_history, false, path, history, err);
-	if (!r)
-		w->nshells++;
-	return r;
-}
-
-int bash_watch_shells(struct instance *in, struct bash_watch *w, struct err *err)
+int bash_watch_paths(struct instance *in, struct bash_watch *w, struct err *err)
 {
 	const char *path;
-	int r, failed = 0;
+	int failed = 0;
 
 	for (size_t i = 0; (path = opt_item(in->opts, "paths", i)); i++) {
-		r = watch_shell(in, w, path, err);
+		const char *name = strrchr(path, '/');
+		struct bash_target *t = NULL;
+		int r = target_watch(in, w, path, name ? name + 1 : path, -1, &t, err);
+
+		if (t && !t->by_path) {
+			t->by_path = true;
+			w->npaths++;
+		}
 		if (r < 0)
 			failed = r;
 	}
 	return failed;
 }
 
+/* The kernel half needn't tell of that file again. */
+static void remember(struct instance *in, const struct exe_id *id)
+{
+	struct bash_bpf *skel = in->skel;
+	struct bash_file file = {.ino = id->ino, .dev = id->dev};
+	uint8_t yes = 1;
+
+	(void)bpf_map_update_elem(bpf_map__fd(skel->maps.files), &file, &yes, BPF_ANY);
+}
+
+static struct bash_target *find_known(const struct bash_watch *w, const struct exe_id *id)
+{
+	for (struct bash_target *t = w->targets; t; t = t->next)
+		if (t->kernel_ino == id->ino && t->kernel_dev == id->dev &&
+		    t->ctime_sec == id->ctime_sec)
+			return t;
+	return NULL;
+}
+
+/* The process may run something else by now. */
+static bool still_runs(const char *path, const struct exe_id *id)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && (uint64_t)st.st_size == id->size &&
+	       st.st_ctim.tv_sec == id->ctime_sec && (uint32_t)st.st_ctim.tv_nsec == id->ctime_nsec;
+}
+
+static bool may_look(struct bash_watch *w)
+{
+	uint64_t second = clock_mono_ns() / NSEC_PER_SEC;
+
+	if (w->second != second) {
+		w->second = second;
+		w->looked = 0;
+	}
+	return w->looked++ < LOOKS_MAX; /* others are found by the next look at all processes */
+}
+
+static void look_at(struct instance *in, struct bash_watch *w, const struct bash_program *e)
+{
+	_cleanup_close_ int root = -1;
+	struct bash_target *t = NULL;
+	struct err why = {};
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%u/root", e->pid);
+	root = open(path, O_PATH | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%u/exe", e->pid);
+	if (root < 0 || !still_runs(path, &e->exe))
+		return;
+	if (target_watch(in, w, path, e->name, root, &t, &why) < 0 || !t) {
+		w->refused++;
+		snprintf(w->why, sizeof(w->why), "%.*s", (int)sizeof(w->why) - 1, why.msg);
+		t = target_refused(w);
+	}
+	if (!t)
+		return;
+	t->kernel_ino = e->exe.ino;
+	t->kernel_dev = e->exe.dev;
+	t->ctime_sec = e->exe.ctime_sec;
+	t->seen = w->turn;
+	remember(in, &e->exe);
+}
+
+int bash_watch_program(struct instance *in, struct bash_watch *w, const struct bash_program *e)
+{
+	struct bash_target *t = find_known(w, &e->exe);
+	struct bash_program copy = *e;
+
+	copy.name[sizeof(copy.name) - 1] = '\0';
+	if (e->pid == in->self_tgid)
+		return 0;
+	if (t) {
+		t->seen = w->turn;
+	} else if (exe_is_remote(e->exe.magic) || exe_is_remote(e->exe.root_magic)) {
+		w->remote++;
+		remember(in, &e->exe);
+	} else if (may_look(w)) {
+		look_at(in, w, &copy);
+	}
+	report(in, w);
+	return 0;
+}
+
+static int read_programs(struct instance *in, struct bash_watch *w, int fd)
+{
+	struct bash_program chunk[32];
+	size_t have = 0;
+
+	for (;;) {
+		ssize_t n = read(fd, (char *)chunk + have, sizeof(chunk) - have);
+
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			return have ? -EBADMSG : 0;
+		have += (size_t)n;
+		for (size_t i = 0; i < have / sizeof(chunk[0]); i++)
+			bash_watch_program(in, w, &chunk[i]);
+		n = (ssize_t)(have % sizeof(chunk[0]));
+		memmove(chunk, (char *)chunk + have - n, (size_t)n);
+		have = (size_t)n;
+	}
+}
+
+static int scan(struct instance *in, struct bash_watch *w, struct err *err)
+{
+	struct bash_bpf *skel = in->skel;
+	_cleanup_close_ int fd = -1;
+	struct bpf_link *link;
+	int r;
+
+	w->turn++;
+	link = bpf_program__attach_iter(skel->progs.programs_running, NULL);
+	if (!link)
+		return err_set(err, -errno, "cannot look at processes: %s", strerror(errno));
+	fd = bpf_iter_create(bpf_link__fd(link));
+	r = fd < 0 ? -errno : read_programs(in, w, fd);
+	bpf_link__destroy(link);
+	return r < 0 ? err_set(err, r, "cannot look at processes: %s", strerror(-r)) : 0;
+}
+
+int bash_watch_start(struct instance *in, struct bash_watch *w, struct err *err)
+{
+	struct bash_bpf *skel = in->skel;
+	const char *text;
+
+	for (size_t i = 0; (text = opt_item(in->opts, "programs", i)); i++) {
+		char name[BASH_NAME_SIZE] = "";
+		uint8_t yes = 1;
+
+		memcpy(name, text, strnlen(text, sizeof(name) - 1));
+		if (i == BASH_PROGRAMS_MAX || !*text)
+			return err_set(err, -EINVAL, "option programs: 1 to %d names, please",
+				       BASH_PROGRAMS_MAX);
+		if (bpf_map_update_elem(bpf_map__fd(skel->maps.programs), name, &yes, BPF_ANY) < 0)
+			return err_set(err, -errno,
+				       "option programs: the kernel didn't take it: %s",
+				       strerror(errno));
+	}
+	return scan(in, w, err);
+}
+
+static bool is_unused(const struct bash_watch *w, const struct bash_target *t)
+{
+	return !t->by_path && !t->users && w->turn - t->seen > UNUSED_TURNS;
+}
+
+int bash_watch_rescan(struct instance *in, struct bash_watch *w, struct err *err)
+{
+	struct bash_target *next;
+	int r = bash_watch_paths(in, w, err), s = scan(in, w, err);
+
+	for (struct bash_target *t = w->targets; t && s == 0; t = next) {
+		next = t->next;
+		if (!is_unused(w, t))
+			continue;
+		target_drop(in, w, t);
+		next = w->targets; /* its library may have gone with it */
+	}
+	return r < 0 ? r : s;
+}
+
 void bash_watch_stop(struct bash_watch *w)
 {
-	while (w->nlinks)
-		bpf_link__destroy(w->links[--w->nlinks]);
+	while (w->targets)
+		target_drop(NULL, w, w->targets);
 }

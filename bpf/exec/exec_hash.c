@@ -19,6 +19,7 @@
 #include "base/macro.h"
 #include "base/queue.h"
 #include "base/thread.h"
+#include "bpf/exe.h"
 
 /* Four ways to a set: the oldest of four goes. A host has some thousand programs, and runs
  * hundreds. */
@@ -59,20 +60,6 @@ struct exec_hash {
 	struct exec_hash_stats stats;
 	struct entry sets[SETS][WAYS];
 };
-
-/* f_type of file systems whose server may be slow, gone or hostile: FUSE, NFS, SMB, SMB2, CIFS, 9p,
- * Ceph, AFS, Coda. */
-static bool is_remote(uint32_t magic)
-{
-	static const uint32_t remote[] = {0x65735546, 0x6969,	  0x517b,
-					  0xfe534d42, 0xff534d42, 0x01021997,
-					  0x00c36400, 0x5346414f, 0x73757245};
-
-	for (size_t i = 0; i < ARRAY_SIZE(remote); i++)
-		if (magic == remote[i])
-			return true;
-	return false;
-}
 
 /* The same content: the kernel sets this time with each write. Inode numbers of overlays differ. */
 static bool is_that_file(int fd, const struct exe_id *id)
@@ -277,7 +264,7 @@ enum exec_hash_state exec_hash_get(struct exec_hash *h, const struct exec_hash_a
 		h->stats.too_large++;
 		return EXEC_HASH_NONE;
 	}
-	if (is_remote(ask->id.magic)) {
+	if (exe_is_remote(ask->id.magic)) {
 		h->stats.remote++;
 		return EXEC_HASH_NONE;
 	}

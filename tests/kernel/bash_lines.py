@@ -33,6 +33,8 @@ class Shell:
                 os.execve(argv[0], argv, env)
             finally:
                 os._exit(127)
+        # Shells that start later must not keep this terminal open.
+        os.set_inheritable(self.fd, False)
         self.got = b""
         self.wait_for(PS1)
         self.tty = os.readlink(f"/proc/{self.pid}/fd/0").removeprefix("/dev/")
@@ -220,7 +222,7 @@ def refusals(d, home):
         said = d.cli("plugin", "enable", "bash", f"paths={path}", code=1)
         contains(said, f"'{path}'")
         contains(said, says)
-    contains(d.cli("plugin", "enable", "bash", "paths=", code=1), "paths")
+    contains(d.cli("plugin", "enable", "bash", "paths=", "programs=", code=1), "paths")
 
 
 def library_shell(d, home):

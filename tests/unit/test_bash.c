@@ -42,10 +42,10 @@ static void take(void *arg, struct batch *b)
 	batch_unref(b);
 }
 
-static const char *no_container(void *ctx, uint64_t id)
+static const char *no_container(void *ctx, const struct cgroup_ids *ids)
 {
 	(void)ctx;
-	(void)id;
+	(void)ids;
 	return "";
 }
 
@@ -57,7 +57,7 @@ static const char *no_user(void *ctx, uint32_t pid, uint32_t uid)
 	return "";
 }
 
-static const struct enrich_ops enrich = {.container_id = no_container, .user_name = no_user};
+static const struct enrich_ops enrich = {.container_by = no_container, .user_name = no_user};
 
 static int start(void **state)
 {
@@ -92,7 +92,7 @@ static int type(struct fixture *f, uint32_t pid, const char *text)
 {
 	struct bash_line *e = &f->line;
 
-	*e = (struct bash_line){.kind = BASH_EVENT_LINE, .pid = pid, .boot_ns = clock_boot_ns(), .uid = 1234,
+	*e = (struct bash_line){.kind = BASH_EVENT_LINE, .p = {.pid = pid, .boot_ns = clock_boot_ns(), .uid = 1234},
 				.len = strlen(text), .cwd_len = 4, .cwd = "/tmp", .tty = "pts3"};
 	memcpy(e->text, text, strlen(text));
 	return f->plugin->event(&f->in, e, sizeof(*e));
@@ -139,6 +139,29 @@ static void outcomes(void **state)
 	type(f, 1, "y");
 	prompt(f, 1, 3, false);
 	check(f, "x=?,y=3,");
+}
+
+static void metafied(void **state)
+{
+	struct fixture *f = *state;
+
+	type(f, 1, "x");
+	check(f, "");
+	f->line.metafied = 1;
+	f->line.p.boot_ns = clock_boot_ns();
+	/* "caf\xc3\xa9 \xe2\x82\xac" and a newline: bytes 0x83 to 0xa2 are written as two. */
+	strcpy(f->line.text, "caf\xc3\xa9 \xe2\x83\xa2\xac\x83\xa3\n");
+	f->line.len = strlen(f->line.text);
+	assert_int_equal(f->plugin->event(&f->in, &f->line, sizeof(f->line)), 0);
+	strcpy(f->line.text, "\n");
+	f->line.len = 1;
+	assert_int_equal(f->plugin->event(&f->in, &f->line, sizeof(f->line)), 0);
+	/* Cut in the middle of two. */
+	strcpy(f->line.text, "z\x83");
+	f->line.len = 2;
+	assert_int_equal(f->plugin->event(&f->in, &f->line, sizeof(f->line)), 0);
+	f->plugin->stop(&f->in);
+	check(f, "x=?,caf\xc3\xa9 \xe2\x82\xac\xef\xbf\xbd=?,z\xef\xbf\xbd=?,");
 }
 
 /* Nobody overtakes; half a second is the most that anybody waits. */
@@ -211,8 +234,8 @@ static void bad_samples(void **state)
 	/* No NUL anywhere, and the longest length that is possible. */
 	memset(e, 0xff, sizeof(*e));
 	e->kind = BASH_EVENT_LINE;
-	e->pid = 1;
-	e->boot_ns = clock_boot_ns();
+	e->p.pid = 1;
+	e->p.boot_ns = clock_boot_ns();
 	e->len = BASH_LINE_MAX + 1;
 	e->cwd_len = sizeof(e->cwd) - 1;
 	assert_int_equal(f->plugin->event(&f->in, e, sizeof(*e)), 0);
@@ -225,6 +248,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(outcomes, start, stop),
+		cmocka_unit_test_setup_teardown(metafied, start, stop),
 		cmocka_unit_test_setup_teardown(order, start, stop),
 		cmocka_unit_test_setup_teardown(told_at_stop, start, stop),
 		cmocka_unit_test_setup_teardown(flood, start, stop),
