@@ -18,9 +18,9 @@
 #define SCAN_NS	     NSEC_PER_SEC
 #define SCAN_WIDE_NS (5 * NSEC_PER_SEC)
 /* Steps of the governor: half the time each. */
-#define SHED_STEPS 4
+#define SHED_STEPS   4
 
-enum { TABLE_MALLOC, TABLE_OUTSTANDING };
+#define TABLE_MALLOC 0
 
 struct malloc_row {
 	PROCESS_COLUMNS;
@@ -379,6 +379,8 @@ static int malloc_tick(struct instance *in, uint64_t now_ns)
 
 static int malloc_snapshot(struct instance *in, const struct table *table, struct batch *batch)
 {
+	if (table == &malloc_processes_table)
+		return malloc_processes_snapshot(in, batch);
 	return table == &malloc_outstanding_table ? malloc_held_snapshot(in, batch) : 0;
 }
 
@@ -400,8 +402,8 @@ static void malloc_stop(struct instance *in)
 
 PLUGIN(malloc, .help = "Calls of malloc and free, by process, function and size",
        .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON",
-       TABLES(&malloc_table, &malloc_outstanding_table), .options = malloc_options,
-       .state_size = sizeof(struct malloc_state), .default_ring_bytes = 4096,
-       .default_interval_ns = 10 * NSEC_PER_SEC, .setup = malloc_setup, .start = malloc_start,
-       .tick = malloc_tick, .update = malloc_update, .snapshot = malloc_snapshot,
-       .shed = malloc_shed, .stop = malloc_stop);
+       TABLES(&malloc_table, &malloc_outstanding_table, &malloc_processes_table),
+       .options = malloc_options, .state_size = sizeof(struct malloc_state),
+       .default_ring_bytes = 4096, .default_interval_ns = 10 * NSEC_PER_SEC, .setup = malloc_setup,
+       .start = malloc_start, .tick = malloc_tick, .update = malloc_update,
+       .snapshot = malloc_snapshot, .shed = malloc_shed, .stop = malloc_stop);

@@ -57,9 +57,11 @@ struct malloc_process {
 	char path[256]; /* of the mapping, by which the kernel finds the file */
 	bool attached;	/* probes are there: from a job's start to the end of one that detaches */
 	bool ended, unwanted, seen;
-	bool moved;	  /* its allocator is in another file than the probes */
-	bool lost;	  /* its file isn't where it was: it may run another program */
-	uint64_t next_ns; /* of its window, monotonic */
+	bool moved;	   /* its allocator is in another file than the probes */
+	bool lost;	   /* its file isn't where it was: it may run another program */
+	int error;	   /* why the last window didn't open */
+	uint64_t next_ns;  /* of its window, monotonic */
+	uint64_t since_ns; /* watched since then */
 	struct malloc_job job;
 	struct malloc_probes probes;
 	pthread_mutex_t lock;		  /* of the two below: written by the job, read at ticks */
@@ -79,12 +81,13 @@ struct malloc_state {
 	uint32_t max_processes, window, serial;
 	double duty;
 	unsigned int shed; /* steps that the governor asked for */
-	bool multi;
+	bool multi, started;
 	int timer;
 	uint64_t scan_ns;  /* of the next scan, monotonic */
 	uint64_t left_out; /* at the last scan: processes beyond max_processes */
 	uint64_t unknown;  /* processes without an allocator that we know */
 	struct malloc_counters *scratch;
+	char told[256]; /* what was logged of processes that aren't watched */
 };
 
 /* malloc_library.c: the allocator that this process uses. -ENOENT: none is mapped (yet). */
@@ -115,6 +118,10 @@ uint64_t malloc_windows_run(struct instance *in, uint64_t now);
 void malloc_windows_stop(struct instance *in);
 /* Time with open window so far. */
 uint64_t malloc_observed(struct malloc_process *p, uint64_t now);
+
+/* malloc_processes.c */
+extern const struct table malloc_processes_table;
+int malloc_processes_snapshot(struct instance *in, struct batch *batch);
 
 /* malloc_held.c */
 extern const struct table malloc_outstanding_table;

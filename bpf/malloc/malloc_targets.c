@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/macro.h"
 #include "bpf/malloc/malloc_priv.h"
 
@@ -119,7 +120,7 @@ static int watch(struct instance *in, uint32_t pid, uint64_t start)
 	p->owner = ++st->serial << 8;
 	p->probes.fds[0] = p->probes.fds[1] = -1;
 	p->seen = true;
-	p->next_ns = p->told_ns = clock_mono_ns();
+	p->next_ns = p->told_ns = p->since_ns = clock_mono_ns();
 	pthread_mutex_init(&p->lock, NULL);
 	p->next = st->processes;
 	st->processes = p;
@@ -179,19 +180,33 @@ static void look_again(struct instance *in, struct malloc_process *p)
 	memcpy(p->path, path, sizeof(path));
 }
 
+/* Told when the plugin starts, and logged when it changes later. */
 static void describe(struct instance *in)
 {
 	struct malloc_state *st = in->state;
+	const struct malloc_process *bad = NULL;
+	char *dst = in->degraded;
+	size_t cap = sizeof(in->degraded);
 
-	in->degraded[0] = '\0';
-	if (st->left_out)
-		snprintf(in->degraded, sizeof(in->degraded),
-			 "%llu processes more than max_processes (%u) match and aren't watched",
-			 (unsigned long long)st->left_out, st->max_processes);
+	for (const struct malloc_process *p = st->processes; p; p = p->next)
+		bad = p->error ? p : bad;
+	dst[0] = '\0';
+	if (bad)
+		snprintf(dst, cap, "no probes in process %u (%.100s): %.80s", bad->pid, bad->path,
+			 strerror(-bad->error));
+	else if (st->left_out)
+		snprintf(dst, cap,
+			 "more processes match than max_processes, %u: the others aren't watched",
+			 st->max_processes);
 	else if (st->unknown)
-		snprintf(in->degraded, sizeof(in->degraded),
-			 "%llu processes have no allocator that the option libraries names",
-			 (unsigned long long)st->unknown);
+		snprintf(dst, cap,
+			 "some processes have no allocator that the option libraries names");
+	if (strcmp(dst, st->told)) {
+		if (*dst && st->started)
+			log_warn("plugin malloc: %s", dst);
+		memcpy(st->told, dst, sizeof(st->told));
+	}
+	st->started = true;
 }
 
 int malloc_scan(struct instance *in)

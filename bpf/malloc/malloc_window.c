@@ -14,6 +14,8 @@
 #include "bpf/malloc/malloc_priv.h"
 #include "bpf/uprobe.h"
 
+/* Processes that are let go at the same time when the plugin stops. */
+#define STOP_JOBS 32
 /* How often a thread that works is looked after. */
 #define POLL_NS (20 * NSEC_PER_MSEC)
 
@@ -220,9 +222,9 @@ static void end_job(const struct malloc_state *st, struct malloc_process *p, uin
 	if (!j->detach)
 		return;
 	p->attached = false;
-	if (j->error == -ESRCH)
-		p->ended = true;
-	p->lost |= j->error == -ENOENT;
+	/* Gone, or with another program: the next scan finds out which. */
+	p->lost |= j->error == -ENOENT || j->error == -ESRCH;
+	p->error = p->lost ? 0 : j->error;
 	/* It traps from the first probe on. */
 	p->next_ns = now;
 	if (j->attach)
@@ -274,26 +276,36 @@ uint64_t malloc_windows_run(struct instance *in, uint64_t now)
 	return running && now + POLL_NS < next ? now + POLL_NS : next;
 }
 
+static void join(struct malloc_process *p)
+{
+	if (!p->job.running)
+		return;
+	pthread_join(p->job.thread, NULL);
+	p->job.running = false;
+	p->attached = !p->job.detach;
+}
+
 void malloc_windows_stop(struct instance *in)
 {
 	struct malloc_state *st = in->state;
+	struct malloc_process *p, *last = st->processes;
+	unsigned int running = 0;
 
-	/* All at once: each waits for the kernel. */
-	for (struct malloc_process *p = st->processes; p; p = p->next) {
-		if (p->job.running) {
-			pthread_join(p->job.thread, NULL);
-			p->job.running = false;
-			p->attached = !p->job.detach;
-		}
+	for (p = st->processes; p; p = p->next)
+		join(p);
+	/* Many at once: each waits for the kernel. */
+	for (p = st->processes; p; p = p->next) {
 		if (p->attached && start_job(p, false, true) < 0) {
 			(void)set_window(p, 0);
 			detach(p);
 			p->attached = false;
 		}
-	}
-	for (struct malloc_process *p = st->processes; p; p = p->next)
-		if (p->job.running) {
-			pthread_join(p->job.thread, NULL);
-			p->job.running = p->attached = false;
+		running += p->job.running;
+		for (; running >= STOP_JOBS && last != p; last = last->next) {
+			running -= last->job.running;
+			join(last);
 		}
+	}
+	for (; last; last = last->next)
+		join(last);
 }

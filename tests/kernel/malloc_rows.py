@@ -87,6 +87,9 @@ def exact(d, outstanding):
         load.run()
         other.run()
         equal(traps(other.pid), 0, "probes in another process")
+        who = d.sql("SELECT * FROM malloc_processes")
+        equal([(r["pid"], r["probes"], r["error"]) for r in who], [(load.pid, True, None)], "who is watched")
+        true("libc" in who[0]["allocator"] and 0 < who[0]["observed"] < who[0]["watched"], f"{who}")
         got = wait_until(lambda: (s := sums(d, load.pid)).get(("pvalloc", 32768), (0,))[0] >= N and s, 15, "rows")
         want = {
             ("malloc", 16): (N, 10 * N, 0), ("malloc", 128): (N, 100 * N, 0), ("malloc", 1 << 46): (N, 0, N),
@@ -252,8 +255,10 @@ def duty(d):
 
 def forced(d):
     """The whole host, if somebody insists; here in effect one name."""
-    with Load("pairs") as load:
-        d.enable("malloc", "force=true", "comms=mallocload", *SMALL, "max_processes=1")
+    with Load("pairs") as load, Load("pairs"):
+        d.enable("malloc", "force=true", "comms=mallocload", f"exclude_pids={os.getpid()}", *SMALL, "max_processes=1")
+        contains(d.plugin("malloc")["reason"], "max_processes, 1", "what isn't watched")
+        d.cli("plugin", "set", "malloc", f"pids={load.pid}")
         wait_until(lambda: traps(load.pid), 15, "probes")
         time.sleep(0.3)
         load.run()
