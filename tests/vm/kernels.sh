@@ -24,7 +24,7 @@ echo "programs of $build"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/files/test/bin" "$work/files/tmp"
-for f in bin/ringsided bin/ringside bin/ringside-query tests/governor_probe tests/tcpload tests/udpload tests/scenarios; do
+for f in bin/ringsided bin/ringside bin/ringside-query tests/governor_probe tests/tcpload tests/udpload tests/scenarios tests/mallocload; do
 	[ -x "$build/$f" ] || skip "$build/$f isn't built"
 	cp "$build/$f" "$work/files/test/bin/"
 done
