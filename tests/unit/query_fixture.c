@@ -217,7 +217,7 @@ int fixture_engine(struct fixture *f, unsigned int max_workers, const char *user
 		.ring_dir = f->dir,
 		.tables = tables,
 		.max_workers = max_workers,
-		.max_deadline_ns = 20 * NSEC_PER_SEC,
+		.max_deadline_ns = 120 * NSEC_PER_SEC,
 		.default_deadline_ns = 15 * NSEC_PER_SEC,
 		.max_rows = 3000000,
 		.worker_user = user,

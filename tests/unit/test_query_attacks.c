@@ -282,12 +282,13 @@ static void test_texts(void **state)
 static void test_big_result_flat(void **state)
 {
 	struct fixture *f = *state;
+	const struct how how = {.timeout_ms = 100000};
 	long before;
 
 	result_run(f, &res, "SELECT * FROM netflow a, netflow b LIMIT 20000", NULL);
 	result_free(&res);
 	before = rss_bytes();
-	result_run(f, &res, "SELECT a.*, b.* FROM netflow a, netflow b LIMIT 400000", NULL);
+	result_run(f, &res, "SELECT a.*, b.* FROM netflow a, netflow b LIMIT 400000", &how);
 	assert_int_equal(res.r, 0);
 	assert_int_equal(res.nrows, 400000);
 	result_free(&res);
