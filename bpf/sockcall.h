@@ -9,13 +9,13 @@
 #include "bpf/process.h"
 
 /* After PROCESS_COLUMNS. */
-#define SOCKET_COLUMNS                       \
-	int32_t fd;                          \
-	uint32_t netns, bound_dev_if;        \
-	uint16_t protocol;                   \
-	uint8_t family, type, transport;     \
-	uint32_t error_raw;                  \
-	uint64_t duration;                   \
+#define SOCKET_COLUMNS                   \
+	int32_t fd;                      \
+	uint32_t netns, bound_dev_if;    \
+	uint16_t protocol;               \
+	uint8_t family, type, transport; \
+	uint32_t error_raw;              \
+	uint64_t duration;               \
 	struct str error, path
 
 /* clang-format off */
@@ -47,9 +47,9 @@ struct socket_row {
 	SOCKET_COLUMNS;
 };
 
-#define SOCKET_ROW_CHECK(st)                                                               \
-	static_assert(offsetof(struct st, path) == offsetof(struct socket_row, path) &&    \
-			      offsetof(struct st, fd) == offsetof(struct socket_row, fd),  \
+#define SOCKET_ROW_CHECK(st)                                                              \
+	static_assert(offsetof(struct st, path) == offsetof(struct socket_row, path) &&   \
+			      offsetof(struct st, fd) == offsetof(struct socket_row, fd), \
 		      "PROCESS_COLUMNS and SOCKET_COLUMNS come first")
 
 extern const char *const socket_family_names[]; /* by AF_*, then one for all others */
@@ -58,8 +58,8 @@ extern const char *const socket_type_names[];	/* by SOCK_*, then one for all oth
 /* One end of a socket. */
 struct sock_end {
 	struct ip_addr addr;
-	int32_t port;  /* -1: raw sockets have none */
-	bool ip;       /* the two above are known */
+	int32_t port;	/* -1: raw sockets have none */
+	bool ip;	/* the two above are known */
 	char text[400]; /* for the column path; "" for IP */
 };
 
@@ -71,8 +71,8 @@ void sock_end_set(struct sock_end *e, const struct sock_facts *s, const uint32_t
 		  uint16_t port);
 
 /*
- * The columns that both tables have. 0, or -EBADMSG if the sample isn't one. *name (never NULL) gets
- * what e->name says.
+ * The columns that both tables have. 0, or -EBADMSG if the sample isn't one. *name (never NULL)
+ * gets what e->name says.
  */
 int sockcall_check(const struct sockcall_event *e, size_t len, struct sock_end *name);
 void sockcall_fill(struct instance *in, unsigned int table, void *row,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The bind plugin: one row for each call of bind(2), with what the socket is bound to since or why not. */
+/* The bind plugin: one row for each call of bind(2), with what the socket is bound to since or why
+ * not. */
 #include <assert.h>
 #include <string.h>
 
@@ -65,7 +66,8 @@ static int bind_event(struct instance *in, const void *ev, size_t len)
 	return 0;
 }
 
-PLUGIN(bind, .help = "Addresses, ports and paths that sockets are bound to, and attempts that failed",
+PLUGIN(bind,
+       .help = "Addresses, ports and paths that sockets are bound to, and attempts that failed",
        .needs = "the tracepoints sys_enter_bind and sys_exit_bind (tracefs, mounted or by "
 		"CAP_SYS_ADMIN), CAP_BPF and CAP_PERFMON",
        TABLES(&bind_table), .options = bind_options, .default_ring_bytes = 256 * 1024,

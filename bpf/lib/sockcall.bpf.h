@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* System calls on sockets: from their entry to what the socket says at their end. */
 /*
- * Addresses are read at the end of a call, from the socket where it has them (what the kernel chose or
- * a cgroup's program rewrote), else from the caller's memory: by then the kernel itself has read it, so
- * that the page is there.
+ * Addresses are read at the end of a call, from the socket where it has them (what the kernel chose
+ * or a cgroup's program rewrote), else from the caller's memory: by then the kernel itself has read
+ * it, so that the page is there.
  */
 #pragma once
 
@@ -14,9 +14,9 @@
 
 /* Codes that calls end with when a signal interrupts them and that no process sees
  * (include/linux/errno.h): it sees EINTR, or the call begins again. */
-#define K_ERESTARTSYS	       512
+#define K_ERESTARTSYS		512
 #define K_ERESTART_RESTARTBLOCK 516
-#define K_EINTR		       4
+#define K_EINTR			4
 
 /* A call that a thread is in. */
 struct sockcall {
@@ -140,7 +140,8 @@ static __always_inline void name_from_unix(struct sockcall_event *e, struct sock
 	n = BPF_CORE_READ(a, len);
 	if (n > SOCKCALL_NAME_SIZE)
 		n = SOCKCALL_NAME_SIZE;
-	if (!bpf_probe_read_kernel(e->name, n, (void *)a + bpf_core_field_offset(struct unix_address, name)))
+	if (!bpf_probe_read_kernel(e->name, n,
+				   (void *)a + bpf_core_field_offset(struct unix_address, name)))
 		e->name_len = n;
 }
 

@@ -36,8 +36,8 @@ struct sockcall_event {
 	struct process_context p;
 	__u64 duration_ns;
 	__u32 kind;
-	__s32 fd; /* -1: no system call of its own */
-	__s32 arg; /* backlog of listen, new descriptor of accept */
+	__s32 fd;    /* -1: no system call of its own */
+	__s32 arg;   /* backlog of listen, new descriptor of accept */
 	__s32 error; /* errno, or 0 */
 	__u32 flags;
 	__u32 name_len;

@@ -10,9 +10,10 @@ volatile __u64 threshold_ns;
 volatile __u32 epoch;
 
 /*
- * Since when a thread waits, by the low bits of its number: no hash, no lock, nothing to allocate with
- * the run queue's lock held. Two threads of one slot that wait at once cost a wait that isn't known
- * (counted). A word is (ns << 8 | woken << 7 | the other bits of the number), 0: nobody waits.
+ * Since when a thread waits, by the low bits of its number: no hash, no lock, nothing to allocate
+ * with the run queue's lock held. Two threads of one slot that wait at once cost a wait that isn't
+ * known (counted). A word is (ns << 8 | woken << 7 | the other bits of the number), 0: nobody
+ * waits.
  */
 #define SLOTS	  32768
 #define SLOT_BITS 15 /* numbers have 22 at most: PID_MAX_LIMIT */

@@ -14,8 +14,8 @@
 
 enum { SCHED_TABLE, RUNQ_TABLE };
 
-/* include/linux/sched.h: what a thread is in, without how (freezable, not in the load, woken only by
- * a fatal signal); those bits differ between kernels. */
+/* include/linux/sched.h: what a thread is in, without how (freezable, not in the load, woken only
+ * by a fatal signal); those bits differ between kernels. */
 #define STATE_REPORTED 0xff
 
 struct sched_row {
@@ -45,7 +45,8 @@ static const struct field sched_fields[] = {
 	FIELD(sched_row, prev_comm, CHARS, TEXT, TAG, "", "its name", .dict = true),
 	FIELD(sched_row, prev_prio, I32, INT64, TAG, "", "its priority"),
 	FIELD(sched_row, prev_state, I64, INT64, TAG, "",
-	      "its state: 0 could go on, 1 sleeps, 2 sleeps uninterruptibly, 4 stopped, 8 traced, 64 "
+	      "its state: 0 could go on, 1 sleeps, 2 sleeps uninterruptibly, 4 stopped, 8 traced, "
+	      "64 "
 	      "parked, 128 ended"),
 };
 
@@ -65,7 +66,8 @@ static const struct field runq_fields[] = {
 	FIELD(runq_row, preempted, U64, INT64, DELTA, "",
 	      "threads that got it after they had to leave, or left, a CPU"),
 	FIELD(runq_row, untracked, U64, INT64, DELTA, "",
-	      "threads that got it after a wait of unknown length: it began before the plugin, or two "
+	      "threads that got it after a wait of unknown length: it began before the plugin, or "
+	      "two "
 	      "shared a slot"),
 	FIELD(runq_row, wait, U64, INT64, DELTA, "ns", "all waits together"),
 	FIELD(runq_row, wait_max, U64, INT64, GAUGE, "ns", "the longest wait"),
@@ -192,10 +194,11 @@ static void sched_stop(struct instance *in)
 	free(st->last);
 }
 
-PLUGIN(sched, .help = "How long threads wait for a CPU: long waits with who had it, and sums of all",
+PLUGIN(sched,
+       .help = "How long threads wait for a CPU: long waits with who had it, and sums of all",
        .needs = "BTF and the tracepoints sched_switch, sched_wakeup and sched_wakeup_new, CAP_BPF "
 		"and CAP_PERFMON",
        TABLES(&sched_table, &runq_table), .options = sched_options,
-       .default_ring_bytes = 256 * 1024, .state_size = sizeof(struct state),
-       .start = sched_start, .update = sched_update, .event = sched_event, .tick = sched_tick,
+       .default_ring_bytes = 256 * 1024, .state_size = sizeof(struct state), .start = sched_start,
+       .update = sched_update, .event = sched_event, .tick = sched_tick,
        .shed = instance_shed_sampling, .stop = sched_stop);

@@ -5,8 +5,8 @@
 #include "bpf/lib/process.h"
 
 /*
- * Buckets of waits: eight for each power of two of nanoseconds, so that a wait is known to 1/16. Waits
- * below 8 ns have one each, those from 2^42 ns (73 minutes) on share the last.
+ * Buckets of waits: eight for each power of two of nanoseconds, so that a wait is known to 1/16.
+ * Waits below 8 ns have one each, those from 2^42 ns (73 minutes) on share the last.
  */
 #define SCHED_BUCKET_BITS 3
 #define SCHED_BUCKETS	  (40 << SCHED_BUCKET_BITS)

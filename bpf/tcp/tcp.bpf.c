@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Calls of listen, accept and connect, and what becomes of connections that connect() didn't wait for. */
+/* Calls of listen, accept and connect, and what becomes of connections that connect() didn't wait
+ * for. */
 #include "bpf/plugin.bpf.h"
 
 #include "bpf/tcp/tcp.h"
@@ -88,8 +89,8 @@ int listen_ends__tp(struct syscall_exit *ctx)
 	return 0;
 }
 
-/* Waits for as long as it likes: what can't be remembered still gets its row, without descriptor and
- * duration, as do calls that began before us. */
+/* Waits for as long as it likes: what can't be remembered still gets its row, without descriptor
+ * and duration, as do calls that began before us. */
 static __always_inline int accept_begins(struct syscall_enter *ctx)
 {
 	struct sockcall call = {
@@ -167,7 +168,8 @@ int connect_begins__tp(struct syscall_enter *ctx)
 		.arg = ctx->args[2],
 	};
 
-	/* Remembered in any case: a connection that begins outside of the call is another matter. */
+	/* Remembered in any case: a connection that begins outside of the call is another matter.
+	 */
 	call.unwanted = unwanted(current_task());
 	call.start_ns = bpf_ktime_get_boot_ns();
 	sockcall_enter(&call);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The tcp plugin: one row for each listen, accept and connect, and for the end of a connect in progress. */
+/* The tcp plugin: one row for each listen, accept and connect, and for the end of a connect in
+ * progress. */
 #include <assert.h>
 #include <string.h>
 
@@ -24,14 +25,15 @@ static const char *const event_names[] = {"bind",      "listen",	 "accept", "con
 
 static_assert(ARRAY_SIZE(event_names) == SOCKCALL_X_MAX + 1, "a name for each");
 
-#define PORT(name, of)                                                                         \
-	FIELD(tcp_row, name##_addr, IP, IP, TAG, "", "address of " of, .null = NULL_ZERO),     \
+#define PORT(name, of)                                                                     \
+	FIELD(tcp_row, name##_addr, IP, IP, TAG, "", "address of " of, .null = NULL_ZERO), \
 		FIELD(tcp_row, name##_port, I32, INT64, TAG, "", "its port", .null = NULL_MAX)
 
 static const struct field tcp_fields[] = {
 	PROCESS_FIELDS(tcp_row, "when the call ended, or the answer came"),
 	FIELD(tcp_row, event, ENUM, TEXT, TAG, "",
-	      "listen, accept, connect; connected and connect_failed: how a connection went on that "
+	      "listen, accept, connect; connected and connect_failed: how a connection went on "
+	      "that "
 	      "no call of connect waited for",
 	      .names = event_names, .dict = true),
 	PORT(remote, "the other end of what connects"),
@@ -43,8 +45,8 @@ static const struct field tcp_fields[] = {
 	SOCKET_FIELDS(tcp_row),
 };
 
-static const struct table tcp_table =
-	TABLE(tcp_row, AUDIT, "tcp", "Connections listened for, accepted and asked for", tcp_fields);
+static const struct table tcp_table = TABLE(
+	tcp_row, AUDIT, "tcp", "Connections listened for, accepted and asked for", tcp_fields);
 
 static const struct opt tcp_options[] = {
 	{.key = "tcp_only",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A known number of calls of bind(2) of one kind: bindload KIND N DIR. Prints the port after each that has one. */
+/* A known number of calls of bind(2) of one kind: bindload KIND N DIR. Prints the port after each
+ * that has one. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -166,7 +167,8 @@ static void kind_autobind(int i)
 
 static void kind_netlink(int i)
 {
-	union address a = {.nl = {.nl_family = AF_NETLINK, .nl_pid = (uint32_t)(70000 + i), .nl_groups = 1}};
+	union address a = {
+		.nl = {.nl_family = AF_NETLINK, .nl_pid = (uint32_t)(70000 + i), .nl_groups = 1}};
 	int fd = open_socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
 
 	do_bind(fd, &a, sizeof(a.nl), 0);
@@ -269,17 +271,25 @@ static const struct kind {
 	const char *name;
 	void (*run)(int i);
 } kinds[] = {
-	{"tcp", kind_tcp},	       {"udp6", kind_udp6},
-	{"mapped", kind_mapped},       {"wildcard", kind_wildcard},
-	{"raw", kind_raw},	       {"device", kind_device},
-	{"unix", kind_unix},	       {"abstract", kind_abstract},
-	{"autobind", kind_autobind},   {"netlink", kind_netlink},
-	{"inuse", kind_inuse},	       {"foreign", kind_foreign},
+	{"tcp", kind_tcp},
+	{"udp6", kind_udp6},
+	{"mapped", kind_mapped},
+	{"wildcard", kind_wildcard},
+	{"raw", kind_raw},
+	{"device", kind_device},
+	{"unix", kind_unix},
+	{"abstract", kind_abstract},
+	{"autobind", kind_autobind},
+	{"netlink", kind_netlink},
+	{"inuse", kind_inuse},
+	{"foreign", kind_foreign},
 	{"foreign_mapped", kind_foreign_mapped},
 	{"privileged", kind_privileged},
 	{"missing_dir", kind_missing_dir},
-	{"file", kind_file},	       {"closed", kind_closed},
-	{"short", kind_short},	       {"untouched", kind_untouched},
+	{"file", kind_file},
+	{"closed", kind_closed},
+	{"short", kind_short},
+	{"untouched", kind_untouched},
 };
 
 static int each;

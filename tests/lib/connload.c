@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A known number of calls of listen, accept and connect of one kind: connload KIND N DIR. Prints ports
- * and descriptors. */
+/* A known number of calls of listen, accept and connect of one kind: connload KIND N DIR. Prints
+ * ports and descriptors. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -112,8 +112,8 @@ static void pairs(const char *server, const char *client, int type)
 	printf("port %d\n", port);
 	for (int i = 0; i < count; i++) {
 		int c = connect_to(client, port, type, type & SOCK_NONBLOCK ? EINPROGRESS : 0);
-		int s = expect(i % 2 ? accept(l, NULL, NULL) : accept4(l, NULL, NULL, SOCK_CLOEXEC), 0,
-			       "accept");
+		int s = expect(i % 2 ? accept(l, NULL, NULL) : accept4(l, NULL, NULL, SOCK_CLOEXEC),
+			       0, "accept");
 
 		if (type & SOCK_NONBLOCK && await(c) != 0)
 			fail("connected");
@@ -161,7 +161,8 @@ static void kind_nonblock_refused(void)
 	}
 }
 
-/* The queue of the listener is full: the first packet is dropped, and comes again a second later. */
+/* The queue of the listener is full: the first packet is dropped, and comes again a second later.
+ */
 static void kind_late(void)
 {
 	int l = listener("127.0.0.1", 0, 0), port = port_of(l);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A known number of waits for a CPU: schedload CPU N SPIN_US. Prints the threads and what each wait was
- * by the clock. */
+/* A known number of waits for a CPU: schedload CPU N SPIN_US. Prints the threads and what each wait
+ * was by the clock. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -114,7 +114,9 @@ static void both(void *(*low)(void *), void *(*high)(void *))
 {
 	pthread_t a, b;
 
-	if (pthread_create(&a, NULL, high, NULL) || pthread_create(&b, NULL, low, NULL))
+	if (pthread_create(&a, NULL, high, NULL))
+		fail("threads");
+	if (pthread_create(&b, NULL, low, NULL))
 		fail("threads");
 	pthread_join(a, NULL);
 	pthread_join(b, NULL);

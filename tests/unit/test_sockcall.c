@@ -43,8 +43,7 @@ static void test_ip(void **state)
 {
 	static const uint8_t v4[] = {AF_INET, 0, 0x1f, 0x90, 192, 0, 2, 7};
 	static const uint8_t v6[24] = {AF_INET6, 0, 0, 80, [8] = 0x20, 1, 0xd, 0xb8, [23] = 1};
-	static const uint8_t mapped[24] = {AF_INET6, 0,	 0,  80, [18] = 0xff,
-					   0xff,     10, 20, 30, 40};
+	static const uint8_t mapped[24] = {AF_INET6, 0, 0, 80, [18] = 0xff, 0xff, 10, 20, 30, 40};
 	(void)state;
 	ip("192.0.2.7", 8080, v4, sizeof(v4));
 	ip("2001:db8::1", 80, v6, sizeof(v6));
@@ -66,7 +65,9 @@ static void test_unix(void **state)
 	text("/run/x", &un, sizeof(un));
 	text("/run", &un, 6);
 	memcpy(un.sun_path, "\0a\0b", 4);
-	text("@a\xe2\x90\x80" "b", &un, 6);
+	text("@a\xe2\x90\x80"
+	     "b",
+	     &un, 6);
 	memcpy(un.sun_path, "\xff!", 3);
 	text("\xef\xbf\xbd!", &un, sizeof(un));
 	/* All of the 126 bytes that a name can have, none of which is a character. */
@@ -104,7 +105,8 @@ static void test_words(void **state)
 
 static void test_samples(void **state)
 {
-	struct sockcall_event e = {.kind = SOCKCALL_CONNECT, .name_len = 8, .name = {AF_INET, 0, 0, 9}};
+	struct sockcall_event e = {
+		.kind = SOCKCALL_CONNECT, .name_len = 8, .name = {AF_INET, 0, 0, 9}};
 	size_t head = offsetof(struct sockcall_event, name);
 	struct sock_end end;
 
