@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/macro.h"
 #include "bpf/exe.h"
 #include "bpf/insn.h"
@@ -270,8 +271,9 @@ static int on_map(const struct map_line *m, void *arg)
 	    (strncmp(m->name, "libssl.so", 9) && strncmp(m->name, "libcrypto.so", 12)))
 		return 0;
 	maps_paths(at->pid, m, &paths);
-	if (watch_file(at->in, at->w, paths.mapping) < 0)
-		(void)watch_file(at->in, at->w, paths.root); /* in w->why, or gone */
+	/* By the second path if not by the first; failures stay in w->why. */
+	if (watch_file(at->in, at->w, paths.mapping) < 0 && !watch_file(at->in, at->w, paths.root))
+		at->w->why.code = 0;
 	return 0;
 }
 
@@ -343,6 +345,10 @@ void openssl_watch_run(struct instance *in, struct openssl_watch *w, uint64_t no
 	w->nchecks = kept;
 	if (now >= w->rescan_ns)
 		look_at_all(in, w);
+	/* What is gone already is nobody's loss. */
+	if (w->why.code && w->why.code != -ENOENT && log_ratelimit("openssl", 3))
+		log_warn("plugin openssl: %s", w->why.msg);
+	w->why.code = 0;
 }
 
 void openssl_watch_stop(struct openssl_watch *w)
