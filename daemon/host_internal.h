@@ -50,6 +50,7 @@ struct slot {
 	unsigned int pass; /* samples of the present pass */
 	uint64_t pass_bytes; /* that they took in the ring */
 	struct ring_watch ring_watch;
+	uint64_t drained_ns, looked_ns; /* by the drain timer; CLOCK_MONOTONIC */
 	uint64_t pass_end;
 	sd_event_source *tick, *expire;
 	sd_event_source *watch; /* of a file that the plugin reads */

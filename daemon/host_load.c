@@ -320,6 +320,7 @@ int slot_load(struct slot *s, struct err *err)
 	memset(s->counted, 0, sizeof(s->counted));
 	s->run_ns = s->runs = s->map_bytes = s->user_ns = 0;
 	s->ring_watch = (struct ring_watch){0};
+	s->drained_ns = s->looked_ns = 0;
 	s->rated = s->logged = (struct slot_totals){0};
 	s->loaded = true;
 	slot_shed_apply(s);

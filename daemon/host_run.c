@@ -14,6 +14,9 @@
 
 /* Kernel side never wakes us: events are at most that old when they are read. */
 #define DRAIN_INTERVAL_NS (100 * NSEC_PER_MSEC)
+/* While a ring would be full within four of those it is read sooner: it holds ten times as much. */
+#define DRAIN_BUSY_NS	 (10 * NSEC_PER_MSEC)
+#define DRAIN_BUSY_SHARE 4
 /* One pass may not keep signals, timers and RPCs waiting for long; what is left is read in the next
  * turn of the loop. */
 #define PASS_SAMPLES 8192
@@ -22,7 +25,7 @@
 #define PASS_CLOCK_EVERY 64
 /* At unload the programs are detached, so the ring only holds what it had: samples are at least 8
  * bytes and a header of 8. */
-#define SAMPLE_MIN 16
+#define SAMPLE_MIN    16
 #define SAMPLE_HEADER 8
 
 /* What the loop spends on a plugin, the kernel's part of its system calls included. */
@@ -80,10 +83,19 @@ bool slot_drain(struct slot *s, bool bounded)
 	return r == -EAGAIN;
 }
 
+/* By what came since the last reading; after a long time without one it is no measure. */
+static bool fills_fast(const struct slot *s, uint64_t now)
+{
+	uint64_t elapsed = now - s->drained_ns;
+
+	return s->ring && s->pass_bytes && elapsed < NSEC_PER_SEC &&
+	       s->pass_bytes * DRAIN_BUSY_SHARE >= s->ring_bytes * elapsed / DRAIN_INTERVAL_NS;
+}
+
 static int on_drain(sd_event_source *source, uint64_t usec, void *arg)
 {
 	struct host *h = arg;
-	uint64_t next = clock_mono_ns() + DRAIN_INTERVAL_NS;
+	uint64_t now = clock_mono_ns(), next = now + DRAIN_INTERVAL_NS;
 	bool more = false, left;
 
 	(void)usec;
@@ -94,10 +106,15 @@ static int on_drain(sd_event_source *source, uint64_t usec, void *arg)
 			continue;
 		left = slot_drain(s, true);
 		/* Only a ring that was more than half full can have been full. */
-		if (s->ring && (left || s->pass_bytes * 2 >= s->ring_bytes)) {
+		if (s->ring && (left || s->pass_bytes * 2 >= s->ring_bytes) &&
+		    now - s->looked_ns >= DRAIN_INTERVAL_NS) {
+			s->looked_ns = now;
 			slot_read_counters(s);
 			slot_ring_look(s);
 		}
+		if (fills_fast(s, now))
+			next = now + DRAIN_BUSY_NS;
+		s->drained_ns = now;
 		more |= left;
 		instance_flush(&s->in);
 	}

@@ -10,10 +10,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import ringside as t  # noqa: E402
 from eventload import EventLoad  # noqa: E402
 
-# A ring of 64 KiB holds some 450 signals, and is read ten times a second.
-RATE = 60000
-SECONDS = 5
-N = 300007
+# A ring of 64 KiB holds some 450 signals, and is read a hundred times a second while it fills fast.
+RATE = 120000
+N = 600011
 
 
 def sampling_events(d):
