@@ -30,6 +30,24 @@ struct cell cell_of_value(const Ringside__V1__Value *v)
 	}
 }
 
+struct value value_of_message(const Ringside__V1__Value *v)
+{
+	switch (v->kind_case) {
+	case RINGSIDE__V1__VALUE__KIND_INTEGER:
+		return (struct value){.kind = VALUE_INT, .i = v->integer};
+	case RINGSIDE__V1__VALUE__KIND_REAL:
+		return (struct value){.kind = VALUE_REAL, .d = v->real};
+	case RINGSIDE__V1__VALUE__KIND_TEXT:
+		return (struct value){.kind = VALUE_TEXT, .text = v->text, .len = strlen(v->text)};
+	case RINGSIDE__V1__VALUE__KIND_BLOB:
+		return (struct value){.kind = VALUE_BYTES,
+				      .text = (const char *)v->blob.data,
+				      .len = v->blob.len};
+	default:
+		return (struct value){.kind = VALUE_NULL};
+	}
+}
+
 int row_map_new(struct row_map *map, Ringside__V1__Column *const *columns, size_t n,
 		const char *wanted, char **ret_missing)
 {

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "bpf/batch.h"
 #include "clients/ringside/out.h"
 #include "ringside/v1/table.pb-c.h"
 
@@ -26,3 +27,5 @@ int rows_begin(struct out *o, Ringside__V1__Column *const *columns, size_t n,
 int rows_add(struct out *o, const Ringside__V1__RowBatch *batch, size_t ncols,
 	     const struct row_map *map);
 struct cell cell_of_value(const Ringside__V1__Value *v);
+/* Its bytes stay the message's. */
+struct value value_of_message(const Ringside__V1__Value *v);

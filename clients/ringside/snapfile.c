@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/macro.h"
+#include "clients/ringside/rows.h"
 #include "store/snapshot.h"
 
 /* More columns than that are no table of ours. */
@@ -148,24 +149,6 @@ int snapfile_table(struct snapfile *f, const Ringside__V1__Table *m, struct err 
 	return snapshot_table(f->out, &f->table, err);
 }
 
-static struct value value_of(const Ringside__V1__Value *v)
-{
-	switch (v->kind_case) {
-	case RINGSIDE__V1__VALUE__KIND_INTEGER:
-		return (struct value){.kind = VALUE_INT, .i = v->integer};
-	case RINGSIDE__V1__VALUE__KIND_REAL:
-		return (struct value){.kind = VALUE_REAL, .d = v->real};
-	case RINGSIDE__V1__VALUE__KIND_TEXT:
-		return (struct value){.kind = VALUE_TEXT, .text = v->text, .len = strlen(v->text)};
-	case RINGSIDE__V1__VALUE__KIND_BLOB:
-		return (struct value){.kind = VALUE_BYTES,
-				      .text = (const char *)v->blob.data,
-				      .len = v->blob.len};
-	default:
-		return (struct value){.kind = VALUE_NULL};
-	}
-}
-
 int snapfile_rows(struct snapfile *f, const Ringside__V1__RowBatch *m, struct err *err)
 {
 	size_t n = f->table.nfields;
@@ -176,7 +159,7 @@ int snapfile_rows(struct snapfile *f, const Ringside__V1__RowBatch *m, struct er
 		int r;
 
 		for (size_t col = 0; col < n; col++)
-			f->values[col] = value_of(m->values[row * n + col]);
+			f->values[col] = value_of_message(m->values[row * n + col]);
 		r = snapshot_row(f->out, f->values, n, err);
 		if (r < 0)
 			return r;

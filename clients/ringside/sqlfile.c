@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "clients/ringside/progress.h"
+#include "clients/ringside/rows.h"
 #include "store/query.h"
 #include "store/snapshot.h"
 
@@ -194,20 +195,6 @@ static int on_done(void *arg, const struct query_stats *stats)
 	return 0;
 }
 
-static struct value value_of(const Ringside__V1__Value *v)
-{
-	switch (v->kind_case) {
-	case RINGSIDE__V1__VALUE__KIND_INTEGER:
-		return (struct value){.kind = VALUE_INT, .i = v->integer};
-	case RINGSIDE__V1__VALUE__KIND_REAL:
-		return (struct value){.kind = VALUE_REAL, .d = v->real};
-	case RINGSIDE__V1__VALUE__KIND_TEXT:
-		return (struct value){.kind = VALUE_TEXT, .text = v->text, .len = strlen(v->text)};
-	default:
-		return (struct value){.kind = VALUE_NULL};
-	}
-}
-
 int sql_file_run(struct sql_file *f, struct sql_session *s, const char *sql,
 		 struct progress *progress, Ringside__V1__QueryStats **ret, struct err *err)
 {
@@ -226,7 +213,7 @@ int sql_file_run(struct sql_file *f, struct sql_session *s, const char *sql,
 	if (!params)
 		return err_set(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < s->nparams; i++)
-		params[i] = value_of(&s->values[i]);
+		params[i] = value_of_message(&s->values[i]);
 	q.params = params;
 	f->out = s->out;
 	f->progress = progress;
