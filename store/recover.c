@@ -137,6 +137,7 @@ static int recover_file(struct store *s, const struct segment_file *f, struct er
 	struct segment_facts facts = {};
 	struct ring_entry *e;
 	uint64_t wal = 0;
+	bool sealed = f->sealed;
 	char why[200] = "";
 	int rc = SQLITE_OK;
 
@@ -146,7 +147,10 @@ static int recover_file(struct store *s, const struct segment_file *f, struct er
 	for (int tries = 0; tries < 2;
 	     tries++) { /* what passes by itself is no reason to skip it */
 		errno = 0;
-		rc = segment_inspect(f->path, f->sealed, &facts, found_table, s, why, sizeof(why));
+		rc = segment_inspect(f->path, sealed, &facts, found_table, s, why, sizeof(why));
+		/* Power was lost behind chmod and before the end of the WAL was on disk. */
+		if ((rc & 0xff) == SQLITE_READONLY && sealed && chmod(f->path, 0600) == 0)
+			sealed = false;
 		if (out_of_resources(rc, errno))
 			return err_set(err, rc == SQLITE_NOMEM ? -ENOMEM : -errno,
 				       "cannot read segment '%s': %s", f->path, why);
@@ -165,13 +169,13 @@ static int recover_file(struct store *s, const struct segment_file *f, struct er
 	e = &r->entries[r->nentries++];
 	*e = (struct ring_entry){
 		.number = f->number,
-		.state = f->sealed ? ENTRY_SEALED : ENTRY_SEALING,
+		.state = sealed ? ENTRY_SEALED : ENTRY_SEALING,
 		.rows = facts.rows,
 		.ts_min = facts.ts_min,
 		.ts_max = facts.ts_max,
 		.bytes = f->bytes,
 		.file_id = ring_file_id(f->path),
-		.check = !f->sealed && wal, /* it wasn't closed */
+		.check = !sealed && wal, /* it wasn't closed */
 	};
 	snprintf(e->path, sizeof(e->path), "%s", f->path);
 	if (rc != SQLITE_OK || facts.version > SCHEMA_VERSION)
