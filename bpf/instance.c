@@ -105,6 +105,13 @@ static void out_publish(struct instance *in, struct instance_out *out)
 	in->publish(in->publish_arg, TAKE_PTR(out->batch));
 }
 
+const char *instance_container(struct instance *in, uint64_t cgroup_id, uint32_t pid)
+{
+	const struct cgroup_ids ids = {.cgroup_id = cgroup_id, .pid = pid};
+
+	return cgroup_id && in->enrich ? in->enrich->container_by(in->enrich_ctx, &ids) : "";
+}
+
 void *instance_row(struct instance *in, unsigned int table)
 {
 	struct instance_out *out = &in->out[table];

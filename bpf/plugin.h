@@ -86,7 +86,8 @@ struct cgroup_ids {
 struct enrich_ops {
 	/* 12 or 64 hex digits of the container in the cgroup's path, or "". */
 	const char *(*container_id)(void *ctx, uint64_t cgroup_id);
-	/* The same on hosts whose containers have their cgroups in hierarchies of version 1. */
+	/* The same, also on hosts whose containers have their cgroups in hierarchies of version 1: by
+	 * the group there, else by the process, if it still lives. */
 	const char *(*container_by)(void *ctx, const struct cgroup_ids *ids);
 	/* comm of the thread-group leader, or "". */
 	const char *(*process_name)(void *ctx, uint32_t pid);
@@ -150,6 +151,8 @@ struct instance {
  * published by the call.
  */
 void *instance_row(struct instance *in, unsigned int table);
+/* The container of a socket's owner or "", valid until the next call; 0: not known. */
+const char *instance_container(struct instance *in, uint64_t cgroup_id, uint32_t pid);
 /* Text for a REPR_STR field of the row that instance_row() gave last for that table; no room counts
  * in rows_lost. */
 struct str instance_str(struct instance *in, unsigned int table, const char *text, size_t len);

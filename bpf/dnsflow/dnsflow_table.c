@@ -169,9 +169,7 @@ const struct table dnsflow_stats_table =
 static void put_who(struct instance *in, unsigned int table, struct who *w,
 		    const struct exchange_key *k, const char *name, size_t name_len)
 {
-	const char *container = k->cgroup_id && in->enrich
-					? in->enrich->container_id(in->enrich_ctx, k->cgroup_id)
-					: "";
+	const char *container = instance_container(in, k->cgroup_id, k->pid);
 
 	w->pid = k->pid;
 	memcpy(w->process_name, k->comm, sizeof(w->process_name));

@@ -194,11 +194,6 @@ static void put_ends(struct instance *in, struct ends *e, const struct flow_key 
 	}
 }
 
-static const char *container_of_cgroup(struct instance *in, uint64_t cgroup_id)
-{
-	return cgroup_id && in->enrich ? in->enrich->container_id(in->enrich_ctx, cgroup_id) : "";
-}
-
 /* The name of the remote end, or "". */
 static const char *domain_of(struct instance *in, const struct ends *e, uint8_t *origin)
 {
@@ -220,7 +215,7 @@ static void put_flow(struct instance *in, const struct flow *f, uint64_t ts)
 		return; /* counted */
 	row->ts = ts;
 	put_ends(in, &row->e, &f->key);
-	container = container_of_cgroup(in, f->key.cgroup_id);
+	container = instance_container(in, f->key.cgroup_id, f->key.pid);
 	row->e.container_id = instance_str(in, NETFLOW_TABLE_FLOWS, container, strlen(container));
 	domain = domain_of(in, &row->e, &row->dst_domain_origin);
 	row->e.dst_domain = instance_str(in, NETFLOW_TABLE_FLOWS, domain, strlen(domain));
@@ -271,7 +266,7 @@ int netflow_show(struct instance *in, const struct netflow_sock *s, struct batch
 		memset(&row->e.dst_ip, 0, sizeof(row->e.dst_ip));
 		row->e.dst_ip_type = IP_TYPE_NONE;
 	}
-	container = container_of_cgroup(in, c->cgroup_id);
+	container = instance_container(in, c->cgroup_id, c->pid);
 	row->e.container_id = batch_str(batch, container, strlen(container));
 	lost = *container && !row->e.container_id.len;
 	domain = domain_of(in, &row->e, &row->dst_domain_origin);

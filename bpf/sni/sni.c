@@ -115,9 +115,7 @@ static void put_row(struct instance *in, const struct payload_head *h,
 		    const struct tls_hello *hello)
 {
 	struct hello_row *row = instance_row(in, TABLE_HELLOS);
-	const char *container = h->cgroup_id && in->enrich
-					? in->enrich->container_id(in->enrich_ctx, h->cgroup_id)
-					: "";
+	const char *container = instance_container(in, h->cgroup_id, h->pid);
 
 	if (!row)
 		return; /* counted */

@@ -130,16 +130,20 @@ def filters(d, hierarchies):
     d.cli("plugin", "set", "exec", "containers=")
 
 
+def trees():
+    """What tells containers here: its name, mount point, and the path of a container in it."""
+    unified = next((r for r in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified") if os.path.exists(r + "/cgroup.controllers")), None)
+    found = [("cgroup2", unified, "docker-%s.scope")] if unified else []
+    memory = "/sys/fs/cgroup/memory"
+    if os.path.exists(memory + "/memory.limit_in_bytes"):
+        found += [("memory, Docker", memory, "docker/%s"), ("memory, Kubernetes", memory, "kubepods/besteffort/pod1-2-3/%s")]
+    return found or skip("no hierarchy of cgroups to make containers in")
+
+
 def main():
     need_root()
     need_programs("true")
-    unified = next((r for r in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified") if os.path.exists(r + "/cgroup.controllers")), None)
-    hierarchies = [("cgroup2", unified, "docker-%s.scope")] if unified else []
-    memory = "/sys/fs/cgroup/memory"
-    if os.path.exists(memory + "/memory.limit_in_bytes"):
-        hierarchies += [("memory, Docker", memory, "docker/%s"), ("memory, Kubernetes", memory, "kubepods/besteffort/pod1-2-3/%s")]
-    if not hierarchies:
-        skip("no hierarchy of cgroups to make containers in")
+    hierarchies = trees()
     with Daemon() as d:
         d.enable("exec", "ring_size=4MiB")
         ids(d, hierarchies)
