@@ -418,5 +418,6 @@ PLUGIN(bash,
        .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON, BTF with the tracepoint "
 		"sched_process_exec",
        TABLES(&bash_table), .options = bash_options, .state_size = sizeof(struct bash_state),
-       .default_interval_ns = TICK_NS, .default_priority = 90, .setup = bash_setup, .start = bash_start,
+       .default_ring_bytes = 512 * 1024, .default_interval_ns = TICK_NS, .default_priority = 90,
+       .setup = bash_setup, .start = bash_start,
        .update = bash_update, .event = bash_event, .tick = bash_tick, .stop = bash_stop);

@@ -228,6 +228,6 @@ PLUGIN(exec, .help = "Programs started, with arguments, user and container; how 
 		"CAP_PERFMON",
        TABLES(&exec_table, &exit_table, &processes_table), .options = exec_options,
        .state_size = sizeof(struct exec_state), .default_interval_ns = TICK_NS,
-       .default_priority = 85, .setup = exec_setup, .start = exec_start, .update = exec_update,
+       .default_ring_bytes = 512 * 1024, .default_priority = 85, .setup = exec_setup, .start = exec_start, .update = exec_update,
        .event = exec_event, .tick = exec_tick, .snapshot = exec_snapshot,
        .shed = instance_shed_sampling, .stop = exec_stop);

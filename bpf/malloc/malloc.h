@@ -30,7 +30,7 @@ enum malloc_operation {
 /* Different stacks that are kept; later ones have the number 0. */
 #define MALLOC_STACKS 4096
 /* Threads inside an allocator at the same time; more lose the oldest call's return. */
-#define MALLOC_CALLS 4096
+#define MALLOC_CALLS 2048
 
 struct malloc_cell {
 	__u64 count, bytes, failed;

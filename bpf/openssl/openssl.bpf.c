@@ -38,7 +38,7 @@ struct active {
 /* Those that were never freed, and of processes that ended, make room. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 2048);
 	__type(key, struct ssl_key);
 	__type(value, struct ssl_state);
 } states SEC(".maps");

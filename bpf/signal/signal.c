@@ -168,5 +168,5 @@ static int signal_event(struct instance *in, const void *ev, size_t len)
 PLUGIN(signal, .help = "Signals, with sender, target, cause and what became of them",
        .needs = "BTF and the tracepoint signal_generate, CAP_BPF and CAP_PERFMON",
        TABLES(&signal_table), .options = signal_options, .start = signal_start,
-       .update = signal_update, .event = signal_event,
+       .update = signal_update, .event = signal_event, .default_ring_bytes = 512 * 1024,
        .shed = instance_shed_sampling);

@@ -133,6 +133,6 @@ static int tcp_event(struct instance *in, const void *ev, size_t len)
 PLUGIN(tcp, .help = "Connections listened for, accepted and asked for, with what became of them",
        .needs = "the tracepoints of listen, accept, accept4 and connect (tracefs, mounted or by "
 		"CAP_SYS_ADMIN), BTF with inet_sock_set_state, CAP_BPF and CAP_PERFMON",
-       TABLES(&tcp_table), .options = tcp_options, .default_ring_bytes = 512 * 1024,
+       TABLES(&tcp_table), .options = tcp_options, .default_ring_bytes = 256 * 1024,
        .start = tcp_start, .update = tcp_update, .event = tcp_event,
        .shed = instance_shed_sampling);
