@@ -252,6 +252,9 @@ static __always_inline void put_call(struct exec_event *e, const struct exec_cal
 	e->filename_len = e->size = n > 0 ? n : 0;
 	put_cwd(e, current_task());
 	begin = *size;
+	/* As a loop it may be laid out so that its end falls through to its begin: the
+	 * verifier of 5.10 takes that for a loop without end. */
+#pragma clang loop unroll(full)
 	for (__u32 i = 0; i < EXEC_FAILED_ARGS + 1; i++) {
 		__u64 arg = 0;
 
