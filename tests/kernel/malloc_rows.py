@@ -52,14 +52,19 @@ class Load:
 
 
 def traps(pid):
-    """Breakpoints make pages of code the process's own."""
-    with open(f"/proc/{pid}/smaps") as f:
-        text = f.read()
-    private = 0
-    for part in re.split(r"\n(?=[0-9a-f]+-)", text):
-        if " r-xp " in part.split("\n")[0] and "libc.so" in part.split("\n")[0]:
-            private += int(re.search(r"Private_Dirty: +(\d+)", part).group(1))
-    return private
+    """Bytes of libc's code in that process that aren't as in the file: breakpoints."""
+    with open(f"/proc/{pid}/maps") as f:
+        lines = [line.split() for line in f if " r-xp " in line and "libc.so" in line]
+    found = 0
+    for span, _, offset, _, _, path in lines:
+        start, end = (int(x, 16) for x in span.split("-"))
+        with open(path, "rb") as code, open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
+            code.seek(int(offset, 16))
+            mem.seek(start)
+            want, got = code.read(end - start), mem.read(end - start)
+        if got[:len(want)] != want:
+            found += sum(a != b for a, b in zip(want, got))
+    return found
 
 
 def sums(d, pid, where="1"):
@@ -248,7 +253,10 @@ def duty(d):
         true(trapped / n < 0.2, f"probes in {trapped} of {n} looks")
         # Without the first and the last interval, which are in part.
         inner = rows[1:-1]
-        true(len(inner) >= 3 and all(0.005 < r["observed"] < 0.12 for r in inner), f"{rows}")
+        # Two or three windows fall into an interval, and an interval after a busy moment is short.
+        true(len(inner) >= 3 and all(0.005 < r["observed"] < 0.3 for r in inner), f"{rows}")
+        mean = sum(r["observed"] for r in inner) / len(inner)
+        true(0.02 < mean < 0.1, f"observed {mean:.3f} of the time on average; wanted 0.05")
         true(all(abs(r["e"] - r["n"] / r["observed"]) <= r["n"] / r["observed"] / 100 + 5 for r in inner), f"estimates {rows}")
     d.cli("plugin", "disable", "malloc")
 
