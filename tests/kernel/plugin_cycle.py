@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Enables and disables every plugin again and again over the API: no descriptor, program, map or memory stays behind.
 
-101 cycles with sanitizers, 1,000 in a Release build (CYCLES overrides).
+31 cycles with sanitizers, 1,000 in a Release build (CYCLES overrides).
 """
 # timeout: 1800
 
@@ -49,7 +49,7 @@ def cycle(d, names):
 def main():
     rs.need_root()
     asan = sanitized()
-    cycles = int(os.environ.get("CYCLES", "101" if asan else "1000"))
+    cycles = int(os.environ.get("CYCLES", "31" if asan else "1000"))
     with rs.Daemon() as d:
         names = []
         for row in d.sql("SELECT name FROM plugins"):
