@@ -16,7 +16,8 @@
 static const char usage[] = "dnsload MODE ADDR PORT N TYPE EDNS NAME   NAME's %d is the number of "
 			    "the query; TYPE 0: A and AAAA in turns\n"
 			    "MODE: connected, unconnected, mmsg, tcp (one connection, all at "
-			    "once), tcp1 (one after another, octet by octet), getaddrinfo\n"
+			    "once), tcp1 (one after another, octet by octet), getaddrinfo,\n"
+			    "serve (answers N queries over UDP: no such name)\n"
 			    "Says 'owner PID', then 'answers N' with how many came within WAIT_MS "
 			    "(environment, 2000).\n";
 
@@ -205,6 +206,31 @@ static long by_libc(long n, const char *pattern)
 	return got;
 }
 
+/* Each query comes back as its own answer. */
+static long serve(const struct sockaddr_storage *ss, socklen_t len, long n)
+{
+	int s = socket(ss->ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	long done = 0;
+
+	if (s < 0 || bind(s, (const struct sockaddr *)ss, len) < 0)
+		die("bind");
+	puts("ready");
+	fflush(stdout);
+	for (; done < n; done++) {
+		struct sockaddr_storage from;
+		socklen_t size = sizeof(from);
+		ssize_t r = recvfrom(s, buf, sizeof(buf), 0, (struct sockaddr *)&from, &size);
+
+		if (r < 12)
+			die("recvfrom");
+		buf[2] |= 0x80; /* an answer */
+		buf[3] = 3;	/* NXDOMAIN */
+		if (sendto(s, buf, (size_t)r, 0, (struct sockaddr *)&from, size) != r)
+			die("sendto");
+	}
+	return done;
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_storage ss;
@@ -220,7 +246,9 @@ int main(int argc, char **argv)
 		wait_ms = atoi(getenv("WAIT_MS"));
 	printf("owner %d\n", getpid());
 	fflush(stdout);
-	if (strcmp(argv[1], "getaddrinfo") == 0)
+	if (strcmp(argv[1], "serve") == 0)
+		got = serve(&ss, len, atol(argv[4]));
+	else if (strcmp(argv[1], "getaddrinfo") == 0)
 		got = by_libc(atol(argv[4]), argv[7]);
 	else if (strncmp(argv[1], "tcp", 3) == 0)
 		got = tcp(argv[1], &ss, len, atol(argv[4]), atol(argv[5]), atol(argv[6]), argv[7]);

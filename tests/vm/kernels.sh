@@ -12,7 +12,8 @@ skip() {
 	exit 77
 }
 [ "$(uname -m)" = x86_64 ] || skip "the kernels are amd64's, this is $(uname -m)"
-for p in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio /sbin/depmod:kmod unxz:xz-utils; do
+for p in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio /sbin/depmod:kmod unxz:xz-utils openssl:openssl \
+	script:bsdutils; do
 	command -v "${p%%:*}" >/dev/null || skip "needs package ${p##*:}"
 done
 
@@ -24,15 +25,18 @@ echo "programs of $build"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/files/test/bin" "$work/files/tmp"
-for f in bin/ringsided bin/ringside bin/ringside-query tests/governor_probe tests/tcpload tests/udpload tests/scenarios tests/mallocload; do
+for f in bin/ringsided bin/ringside bin/ringside-query tests/governor_probe tests/scenarios \
+	tests/{bind,conn,dns,exec,malloc,sched,signal,tcp,udp,vfs}load; do
 	[ -x "$build/$f" ] || skip "$build/$f isn't built"
 	cp "$build/$f" "$work/files/test/bin/"
 done
 # What a plugin watches must be there.
-mkdir -p "$work/files/bin" "$work/files/usr/bin"
+mkdir -p "$work/files/bin" "$work/files/usr/bin" "$work/files/usr/lib/ssl"
 cp /bin/bash "$work/files/bin/"
+cp /usr/bin/openssl /usr/bin/script "$work/files/usr/bin/"
+cp -L /usr/lib/ssl/openssl.cnf "$work/files/usr/lib/ssl/"
 ln -s /bin/bash "$work/files/usr/bin/bash"
-cp tests/vm/lib/guest.sh "$work/files/test/"
+cp tests/vm/lib/guest.sh tests/vm/lib/events.sh "$work/files/test/"
 vm_pack "$work/files" "$work/archive"
 
 ran=0 failed=0 unreachable=()
@@ -44,13 +48,13 @@ for kernel in "${@:-5.10 6.1 6.12 newest}"; do
 			continue
 		fi
 		start=$SECONDS
-		vm_run "$k" "$work/archive" "$work/$k" 150
+		vm_run "$k" "$work/archive" "$work/$k" 200
 		rc=$?
 		# Emulators die now and then of something else; a second time is no accident.
 		if [ $rc -eq 2 ]; then
 			echo "$k: the machine never came to an end, once more"
 			tail -n 5 "$work/$k/console" "$work/$k/qemu"
-			vm_run "$k" "$work/archive" "$work/$k" 150
+			vm_run "$k" "$work/archive" "$work/$k" 200
 			rc=$?
 		fi
 		ran=$((ran + 1))

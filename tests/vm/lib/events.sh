@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by guest.sh: a small known number of events of each kind, and the exact rows that must come of them.
+
+# Runs a load to its end: its process is $pid, what it said is in /tmp/load.
+load() {
+	"$@" >/tmp/load 2>/tmp/load.err &
+	pid=$!
+	if ! wait $pid; then
+		check "$*" false
+		cat /tmp/load.err
+	fi
+}
+said() { # NAME: the last number that the load said of it
+	sed -n "s/^$1 //p" /tmp/load | tail -n 1
+}
+sum() { # NAME: of all that it said
+	awk -v name="$1" '$1 == name {n += $2} END {printf "%.0f", n}' /tmp/load
+}
+
+signals() {
+	load signalload 31
+	self=$(said self) child=$(said child) thread=$(said thread)
+	rows_become "signal: who to whom, and what became of it" "SIGHUP $self $child already_pending 30 SIGHUP $self $child delivered 1 \
+SIGKILL $self $child delivered 1 SIGRTMIN $self $child delivered 31 SIGUSR1 $self $self delivered 31 \
+SIGUSR1 $thread $thread delivered 31 SIGUSR2 $self $child ignored 31 " \
+		"SELECT name, tid, ttid, result, count(*) FROM signal WHERE pid = $self AND name NOT IN ('SIGALRM', 'SIGCHLD') GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+}
+
+binds() {
+	load bindload tcp 31 /tmp
+	tcp=$pid want="inet - 127.0.0.1 $(sum port) - 31 "
+	load bindload udp6 31 /tmp
+	udp=$pid want="$want""inet6 - ::1 $(sum port) - 31 "
+	load bindload abstract 31 /tmp
+	unix=$pid want="$want""unix - - 0 @rs-bind-9 31 "
+	load bindload foreign 31 /tmp
+	want="$want""inet EADDRNOTAVAIL 192.0.2.1 $((31 * 10000 + 15 * 31)) - 31 "
+	rows_become "bind: addresses, ports, names, and a call that fails" "$want" "SELECT family, coalesce(error, '-'), coalesce(addr, '-'),
+		coalesce(sum(port), 0), coalesce(max(path), '-'), count(*) FROM bind WHERE pid IN ($tcp, $udp, $unix, $pid) GROUP BY pid, 1, 2, 3 ORDER BY pid" bind
+}
+
+connections() {
+	load connload v4 31 /tmp
+	v4=$pid want="accept - $(($(said port) * 31)) $(sum local) 31 connect - $(sum local) $(($(said port) * 31)) 31 listen - $(said port) 0 1 "
+	load connload v6 31 /tmp
+	v6=$pid want="$want""accept - $(($(said port) * 31)) $(sum local) 31 connect - $(sum local) $(($(said port) * 31)) 31 listen - $(said port) 0 1 "
+	load connload nonblock_refused 31 /tmp
+	rows_become "tcp: both ends, and connections that are refused" "$want""connect EINPROGRESS 31 connect_failed ECONNREFUSED 31 " \
+		"SELECT event, coalesce(error, '-'), CASE pid WHEN $pid THEN count(*) ELSE sum(local_port) || ' ' || coalesce(sum(remote_port), sum(peer_port), 0)
+		|| ' ' || count(*) END FROM tcp WHERE pid IN ($v4, $v6, $pid) GROUP BY pid, 1, 2 ORDER BY pid, 1" tcp
+}
+
+# The load's real-time threads have the only CPU in turns, five milliseconds each.
+waits_for_cpu() {
+	cli plugin set sched threshold=2ms
+	load schedload 0 31 5000
+	first=$(awk '/^woken/ {p = 1} /^preempted/ {p = 0} p && $1 == "low" {print $2}' /tmp/load)
+	second=$(awk '/^preempted/ {p = 1} p && $1 == "low" {print $2}' /tmp/load)
+	# The second may wait once more, for its first time on the CPU.
+	rows_become "sched: who waited for whom" "$first 31 $second 31 " \
+		"SELECT tid, CASE tid WHEN $second THEN min(count(*), 31) + max(count(*), 32) - 32 ELSE count(*) END FROM sched
+		WHERE pid = $pid AND prev_pid = $pid AND prev_tid <> tid AND runq_latency_ns >= 3500000
+		AND ((tid = $first AND wakeup_tracked) OR (tid = $second AND NOT wakeup_tracked)) GROUP BY 1 ORDER BY 1" "sched WHERE pid = $pid"
+}
+
+files() {
+	mkdir /tmp/vfs
+	load vfsload kinds /tmp/vfs 7
+	missing=$(grep -c fchmodat2 /tmp/load)
+	rows_become "vfs: what was done to files" "chmod $((7 * (4 - missing))) chown 28 create 28 link 14 mkdir 28 mknod 14 open 28 rename 21 rmdir 14 \
+symlink 14 truncate 14 unlink 14 " \
+		"SELECT operation, count(*) FROM vfs WHERE pid = $pid AND error IS NULL AND path GLOB '/tmp/vfs/*' GROUP BY 1 ORDER BY 1"
+	rows_become "vfs: paths" "/tmp/vfs/c-0 /tmp/vfs/renamed-0 /tmp/vfs/c-6 /tmp/vfs/renamed-6 7 " \
+		"SELECT min(path), min(new_path), max(path), max(new_path), count(*) FROM vfs WHERE pid = $pid AND syscall = 'rename'"
+}
+
+programs() {
+	sum=$(sha256sum /bin/busybox | cut -d ' ' -f 1)
+	cli plugin set exec failed=true sha256=true
+	cat /tmp/cli.err
+	load execload posix_spawn /bin/true 31
+	rows_become "exec: programs that start" "/bin/busybox /bin/true 3 execload $sum 31 31 " \
+		"SELECT exe, filename, argc, parent, sha256, count(DISTINCT argv), count(*) FROM exec WHERE ppid = $pid AND error IS NULL GROUP BY 1, 2, 3, 4, 5"
+	rows_become "exec: processes that end" "true 0 31 " "SELECT comm, status, count(*) FROM exit WHERE ppid = $pid GROUP BY 1, 2"
+	want="" pids=""
+	for way in failed_execve failed_execveat failed_thread; do
+		load execload $way /tmp/no-program 31
+		want="$want$pid ENOENT 3 31 31 " pids="$pids$pid, "
+	done
+	rows_become "exec: calls that fail" "$want" "SELECT pid, error, argc, count(DISTINCT argv), count(*) FROM exec
+		WHERE pid IN ($pids 0) AND error IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1" exec
+	cli plugin set exec failed=false sha256=false
+}
+
+# Queries that are answered with NXDOMAIN, at both ends.
+queries() {
+	want="" pids=""
+	for address in 127.0.0.1 ::1; do
+		dnsload serve $address 53 31 0 0 - >/tmp/server &
+		server=$!
+		until grep -q ready /tmp/server; do usleep 50000; done
+		load dnsload connected $address 53 31 1 0 rs-%d.test
+		wait $server
+		want="$want""incoming $server 3 31 31 outgoing $pid 3 31 31 " pids="$pids$server, $pid, "
+	done
+	rows_become "dnsflow: both ends" "$want" "SELECT direction, pid, rcode, count(DISTINCT query_name), sum(count) FROM dnsflow
+		WHERE pid IN ($pids 0) GROUP BY 1, 2, 3 ORDER BY 2" dnsflow
+}
+
+# Three handshakes between two programs, with the names of servers in their hellos.
+handshakes() {
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=rs -days 2 -keyout /tmp/key -out /tmp/cert 2>/tmp/load.err ||
+		cat /tmp/load.err
+	mkfifo /tmp/hold
+	exec 6<>/tmp/hold # it ends when its input does
+	openssl s_server -accept 127.0.0.1:21010 -naccept 3 -key /tmp/key -cert /tmp/cert >/tmp/server 2>&1 <&6 &
+	server=$!
+	until grep -q ACCEPT /tmp/server; do usleep 50000; done
+	for i in 1 2 3; do
+		openssl s_client -connect 127.0.0.1:21010 -servername rs-$i.test </dev/null >/tmp/load 2>&1
+	done
+	wait $server
+	exec 6<&-
+	rows_become "sni: names of servers" "rs-1.test rs-3.test 3 3 " \
+		"SELECT min(server_name), max(server_name), count(DISTINCT pid), count(*) FROM tls_hello WHERE dst_port = 21010"
+	# The client of openssl leaves its handshake to its first write.
+	rows_become "openssl: handshakes" "openssl server ok 3 " "SELECT comm, role, result, count(*) FROM openssl WHERE pid = $server GROUP BY 1, 2, 3" openssl
+}
+
+# Lines that are typed at a terminal.
+shells() {
+	mkdir -p /dev/pts
+	mount -t devpts devpts /dev/pts
+	mkfifo /tmp/keys
+	TERM=dumb INPUTRC=/dev/null HISTFILE=/dev/null script -qc "bash --norc --noprofile -i" /dev/null </tmp/keys >/tmp/screen 2>&1 &
+	shell=$!
+	exec 5>/tmp/keys
+	for i in 1 2 3 4 5 6 7; do
+		printf 'echo said-$((%d * 3))\n' $i >&5
+		n=0
+		until grep -q "said-$((i * 3))" /tmp/screen || [ $n -ge 100 ]; do
+			usleep 100000
+			n=$((n + 1))
+		done
+	done
+	rows_become "bash: lines" "bash 7 7 0 " "SELECT comm, count(DISTINCT cmd), count(*), sum(exit_status) FROM bash WHERE cmd GLOB 'echo said-*' GROUP BY 1"
+	echo exit >&5
+	exec 5>&-
+	wait $shell
+}
