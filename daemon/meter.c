@@ -28,9 +28,7 @@ struct meter {
 	bool sysctl_on; /* kernel.bpf_stats_enabled: all is measured anyway */
 	bool known, always;
 	uint64_t attend_until;
-	uint64_t since;	 /* start of the present window, or of the pause */
-	uint64_t window; /* its number */
-	uint64_t born, measured_ns;
+	uint64_t window; /* number of the present one */
 };
 
 static bool sysctl_on(void)
@@ -56,7 +54,7 @@ static void arm(struct meter *m, uint64_t now)
 	sd_event_source_set_enabled(m->timer, SD_EVENT_ONESHOT);
 }
 
-static void window_open(struct meter *m, uint64_t now)
+static void window_open(struct meter *m)
 {
 	if (!m->known || measuring(m))
 		return;
@@ -67,19 +65,16 @@ static void window_open(struct meter *m, uint64_t now)
 		m->known = false;
 		return;
 	}
-	m->since = now;
 	m->window++;
 }
 
-static void window_close(struct meter *m, uint64_t now)
+static void window_close(struct meter *m)
 {
 	if (m->fd < 0)
 		return;
 	m->read(m->arg);
 	closep(&m->fd);
 	m->fd = -1;
-	m->measured_ns += now - m->since;
-	m->since = now;
 }
 
 static bool wants_all(const struct meter *m, uint64_t now)
@@ -95,14 +90,12 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *arg)
 	(void)source;
 	(void)usec;
 	if (m->fd < 0)
-		window_open(m, now);
+		window_open(m);
 	else if (!wants_all(m, now))
-		window_close(m, now);
+		window_close(m);
 	else {
 		/* One long window would make its rate an old one. */
 		m->read(m->arg);
-		m->measured_ns += now - m->since;
-		m->since = now;
 		m->window++;
 	}
 	arm(m, now);
@@ -119,7 +112,6 @@ int meter_new(struct meter **ret, sd_event *loop, meter_read_fn read, void *arg)
 	m->fd = -1;
 	m->read = read;
 	m->arg = arg;
-	m->born = m->since = clock_mono_ns();
 	m->sysctl_on = sysctl_on();
 	m->known = m->sysctl_on;
 	if (!m->known) {
@@ -136,7 +128,7 @@ int meter_new(struct meter **ret, sd_event *loop, meter_read_fn read, void *arg)
 			meter_free(m);
 			return r;
 		}
-		arm(m, m->born);
+		arm(m, clock_mono_ns());
 	}
 	*ret = m;
 	return 0;
@@ -164,7 +156,7 @@ void meter_set_always(struct meter *m, bool always)
 		return;
 	m->always = always;
 	if (always && m->fd < 0) {
-		window_open(m, now);
+		window_open(m);
 		arm(m, now);
 	}
 }
@@ -175,22 +167,9 @@ void meter_attend(struct meter *m)
 
 	m->attend_until = now + ATTEND_NS;
 	if (m->fd < 0) {
-		window_open(m, now);
+		window_open(m);
 		arm(m, now);
 	}
-}
-
-double meter_share(const struct meter *m)
-{
-	uint64_t now = clock_mono_ns(), measured = m->measured_ns;
-
-	if (!m->known)
-		return 0;
-	if (m->sysctl_on || now <= m->born)
-		return 1;
-	if (m->fd >= 0)
-		measured += now - m->since;
-	return (double)measured / (double)(now - m->born);
 }
 
 /* Below that a window says little of a program that runs now and then. */

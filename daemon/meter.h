@@ -39,8 +39,6 @@ bool meter_known(const struct meter *m);
 void meter_set_always(struct meter *m, bool always);
 /* Measures all the time for the next seconds: a plugin has just been loaded. */
 void meter_attend(struct meter *m);
-/* Share of the time in which was measured since the start, 0..1. */
-double meter_share(const struct meter *m);
 
 /* What the kernel says now of one program; now_ns is CLOCK_MONOTONIC. */
 void meter_take(const struct meter *m, struct meter_prog *p, uint64_t raw_ns, uint64_t raw_runs,
