@@ -11,12 +11,11 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import ringside  # noqa: E402
-from ringside import CLI, Daemon, contains, equal, run, true, wait_until  # noqa: E402
+from ringside import CLI, Daemon, contains, equal, exchange, run, true, wait_until  # noqa: E402
 
 CONNECTIONS = 7
 EXECS = 11
@@ -28,27 +27,6 @@ tls_ca = "%s"
 tls_cert = "%s"
 tls_key = "%s"
 """
-
-
-def exchange(n):
-    """n connections of 1,000 bytes to a port of our own; returns the port."""
-    server = socket.create_server(("127.0.0.1", 0), backlog=64)
-    port = server.getsockname()[1]
-
-    def serve():
-        for _ in range(n):
-            c, _ = server.accept()
-            while c.recv(65536):
-                pass
-            c.close()
-    t = threading.Thread(target=serve)
-    t.start()
-    for _ in range(n):
-        with socket.create_connection(("127.0.0.1", port)) as c:
-            c.sendall(b"x" * 1000)
-    t.join()
-    server.close()
-    return port
 
 
 def certificates(d):

@@ -254,6 +254,27 @@ class Daemon:
             return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
 
 
+def exchange(n):
+    """n connections of 1,000 bytes to a port of our own; returns the port."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=64)
+    port = server.getsockname()[1]
+
+    def serve():
+        for _ in range(n):
+            c, _ = server.accept()
+            while c.recv(65536):
+                pass
+            c.close()
+    t = threading.Thread(target=serve)
+    t.start()
+    for _ in range(n):
+        with socket.create_connection(("127.0.0.1", port)) as c:
+            c.sendall(b"x" * 1000)
+    t.join()
+    server.close()
+    return port
+
+
 def run(*argv, **kw):
     """Runs a program to its end; its output on failure."""
     p = subprocess.run(argv, capture_output=True, text=True, **kw)
