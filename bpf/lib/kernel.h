@@ -36,6 +36,8 @@ typedef __s64 s64;
 #define K_IPPROTO_SCTP	 132
 #define K_IPPROTO_RAW	 255
 
+#define K_EEXIST      17
+
 #define K_ETH_P_IP    0x0800
 #define K_ETH_P_IPV6  0x86dd
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Iterators: TCP connections that last, on each tick, and the sockets that are older than us, at the start. */
+/* Iterators: TCP connections that last, on each tick, and the sockets that are older than us, at
+ * the start. */
 #pragma once
 
 #include "bpf/netflow/conn.bpf.h"
@@ -53,10 +54,15 @@ static __always_inline bool iter_claims(struct nf_owner *o, __u64 sum, __u8 *dir
 	return *dir != NETFLOW_DIR_CLOSED;
 }
 
-static __always_inline void iter_write(struct seq_file *seq, struct netflow_sock *s,
-				       const struct nf_owner *o, __u8 dir, __u8 state)
+static __always_inline void owner_copy(struct netflow_sock *s, const struct nf_owner *o)
 {
 	conn_owner(&s->conn, o);
+	s->opened_ns = o->opened_ns;
+}
+
+static __always_inline void iter_write(struct seq_file *seq, struct netflow_sock *s, __u8 dir,
+				       __u8 state)
+{
 	s->conn.dir = dir;
 	if (s->conn.dir == NETFLOW_DIR_NONE)
 		s->conn.dir = old_direction(s->conn.netns, s->conn.sport);
@@ -64,7 +70,6 @@ static __always_inline void iter_write(struct seq_file *seq, struct netflow_sock
 		s->conn.dir = NETFLOW_DIR_INCOMING; /* its accept was missed; see tcp_destroy() */
 	s->conn.state = state;
 	s->conn.transport = K_IPPROTO_TCP;
-	s->opened_ns = o->opened_ns;
 	bpf_seq_write(seq, s, sizeof(*s));
 }
 
@@ -92,12 +97,16 @@ int tcp_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 	conn_counters(&s.conn, sk, tp, state);
 	if (iter_mode == NETFLOW_ITER_SHOW)
 		s.inode = sock_inode(sk);
-	iter_write(ctx->meta->seq, &s, o, dir, state);
+	owner_copy(&s, o);
+	iter_write(ctx->meta->seq, &s, dir, state);
 	return 0;
 }
 
-/* tcp_sockets() where sockets are keyed by address: the socket may be gone, so it is read with
- * care. */
+/*
+ * tcp_sockets() where sockets are keyed by address: the socket may be gone, so it is read with
+ * care. Its entry may even be another's by the time that all is read: the memory of entries is used
+ * again at once.
+ */
 SEC("iter/bpf_map_elem")
 int tcp_sockets_hash(struct bpf_iter__bpf_map_elem *ctx)
 {
@@ -137,7 +146,9 @@ int tcp_sockets_hash(struct bpf_iter__bpf_map_elem *ctx)
 	conn_addrs(&s.conn, &a);
 	if (iter_mode == NETFLOW_ITER_SHOW)
 		s.inode = sock_inode(sk);
-	iter_write(ctx->meta->seq, &s, o, dir, state);
+	owner_copy(&s, o);
+	if (*(volatile __u64 *)key == (__u64)sk)
+		iter_write(ctx->meta->seq, &s, dir, state);
 	return 0;
 }
 
@@ -179,7 +190,7 @@ int seed_files(struct bpf_iter__task_file *ctx)
 
 	if (!task || !file)
 		return 0;
-	if (use_hash) {
+	if (!has_storage) { /* 5.11, too */
 		sk = file_sock_probe(file);
 	} else {
 		struct socket *so = bpf_sock_from_file(file);
@@ -197,7 +208,7 @@ int seed_files(struct bpf_iter__task_file *ctx)
 		seed_tcp(sk, task);
 		return 0;
 	}
-	if (!use_udp || use_hash || seed_pass != NETFLOW_SEED_OTHERS)
+	if (!use_udp || !has_storage || seed_pass != NETFLOW_SEED_OTHERS)
 		return 0;
 	if ((type == K_SOCK_DGRAM && protocol == K_IPPROTO_UDP) ||
 	    (use_other && other_is_ours(type, protocol)))

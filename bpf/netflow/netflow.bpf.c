@@ -23,32 +23,24 @@ __u64 next_id;	/* only the tick's iterator counts it up, and there is one at a t
 
 static __always_inline int on_connect(struct sock *sk)
 {
-	struct nf_owner *o = owner_make(sk);
+	/* In place of what is there: the socket may have been connected before (AF_UNSPEC
+	 * disconnects), or bound by somebody else. */
+	struct nf_owner o = {.opened_ns = bpf_ktime_get_boot_ns()};
 
-	if (!o)
-		return 0;
-	/* The socket may have been connected before (AF_UNSPEC disconnects), or bound by somebody
-	 * else. */
-	o->id = 0;
-	o->sum = 0;
-	o->opened_ns = bpf_ktime_get_boot_ns();
-	owner_set_current(o, current_tgid(), NETFLOW_OWNER_CONNECT);
-	o->dir = o->pid == self_tgid ? NETFLOW_DIR_SELF : NETFLOW_DIR_OUTGOING;
+	owner_set_current(&o, current_tgid(), NETFLOW_OWNER_CONNECT);
+	o.dir = o.pid == self_tgid ? NETFLOW_DIR_SELF : NETFLOW_DIR_OUTGOING;
+	owner_put(sk, &o);
 	return 0;
 }
 
 static __always_inline int on_listen(struct sock *sk)
 {
-	struct nf_owner *o = owner_make(sk);
+	struct nf_owner o = {.opened_ns = bpf_ktime_get_boot_ns()};
 
-	if (!o)
-		return 0;
-	o->id = 0;
-	o->sum = 0;
-	o->opened_ns = bpf_ktime_get_boot_ns();
-	owner_set_current(o, current_tgid(), NETFLOW_OWNER_LISTENER);
-	o->dir = o->pid == self_tgid ? NETFLOW_DIR_SELF : NETFLOW_DIR_LISTEN;
-	listener_add(sock_netns(sk), sk->__sk_common.skc_num, o);
+	owner_set_current(&o, current_tgid(), NETFLOW_OWNER_LISTENER);
+	o.dir = o.pid == self_tgid ? NETFLOW_DIR_SELF : NETFLOW_DIR_LISTEN;
+	owner_put(sk, &o);
+	listener_add(sock_netns(sk), sk->__sk_common.skc_num, &o);
 	return 0;
 }
 
@@ -61,29 +53,26 @@ static __always_inline void owner_accepted(struct nf_owner *o)
 /* SYN_RECV -> ESTABLISHED, in softirq: the current task means nothing. */
 static __always_inline int on_accept(struct sock *sk)
 {
-	struct nf_owner *o = owner_get(sk), *l;
+	struct nf_owner *o, *l, new = {};
 
+	/* By address nothing is inherited, and the one lookup is saved that finds nothing. */
+	o = use_hash ? NULL : owner_get(sk);
 	if (o) {
 		if (o->dir == NETFLOW_DIR_LISTEN)
 			owner_accepted(o);
-		return 0; /* self; outgoing: both sides connected at once; incoming: fast open, read
-			     before */
+		return 0; /* self; and what owner_add() leaves as it is */
 	}
-	o = owner_make(sk);
-	if (!o)
-		return 0;
 	l = listener_find(sock_netns(sk), sk->__sk_common.skc_num);
 	if (l) {
-		o->pid = l->pid;
-		o->how = l->how;
-		o->cgroup_id = l->cgroup_id;
-		__builtin_memcpy(o->comm, l->comm, sizeof(o->comm));
-		if (l->dir == NETFLOW_DIR_SELF) {
-			o->dir = NETFLOW_DIR_SELF;
-			return 0;
-		}
+		new.pid = l->pid;
+		new.how = l->how;
+		new.cgroup_id = l->cgroup_id;
+		__builtin_memcpy(new.comm, l->comm, sizeof(new.comm));
 	}
-	owner_accepted(o);
+	owner_accepted(&new);
+	if (l && l->dir == NETFLOW_DIR_SELF)
+		new.dir = NETFLOW_DIR_SELF;
+	owner_add(sk, &new);
 	return 0;
 }
 
@@ -170,7 +159,7 @@ SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 {
 	if (sk->sk_protocol != K_IPPROTO_TCP) {
-		if (use_other && !use_hash && sk->sk_protocol == K_IPPROTO_SCTP &&
+		if (use_other && has_storage && sk->sk_protocol == K_IPPROTO_SCTP &&
 		    new == K_TCP_ESTABLISHED)
 			other_accepted(sk);
 		return 0;
@@ -218,14 +207,13 @@ int BPF_PROG(tcp_destroy, struct sock *sk)
 }
 
 /* A reader that isn't the owner we know; kept out of the fast path. */
-static __always_inline void on_new_reader(struct sock *sk, __u32 pid)
+static __always_inline void on_new_reader(struct sock *sk, struct nf_owner *o, __u32 pid)
 {
-	struct nf_owner *o;
-
 	/* What came before a reset can still be read afterwards. */
 	if (!pid || sk->__sk_common.skc_state == K_TCP_CLOSE || current_is_kthread())
 		return;
-	o = owner_make(sk);
+	if (!o)
+		o = owner_make(sk);
 	if (!o || o->dir == NETFLOW_DIR_SELF || o->dir == NETFLOW_DIR_CLOSED)
 		return;
 	owner_set_current(o, pid, NETFLOW_OWNER_READER);
@@ -250,6 +238,6 @@ int BPF_PROG(tcp_reader, struct sock *sk)
 
 	if (o && o->pid == pid && o->how >= NETFLOW_OWNER_CONNECT)
 		return 0;
-	on_new_reader(sk, pid);
+	on_new_reader(sk, o, pid);
 	return 0;
 }

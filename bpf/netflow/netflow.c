@@ -54,18 +54,20 @@ static const struct opt netflow_options[] = {
 		 "ends"},
 	{.key = "max_sockets",
 	 .type = OPT_INT,
-	 .def = "65536",
+	 .def = "131072",
 	 .min = "256",
 	 .max = "4194304",
 	 .restart = true,
-	 .help = "open TCP connections followed; one beyond is reported when it ends"},
+	 .help = "open TCP connections followed; one beyond is reported when it ends, without an "
+		 "owner"},
 	{.key = "owners",
 	 .type = OPT_ENUM,
 	 .def = "auto",
 	 .choices = keep_names,
 	 .restart = true,
-	 .help = "where the owner of a TCP socket is kept: in its storage (5.11 and later) or in a "
-		 "hash"},
+	 .help = "where the owner of a TCP socket is kept: in a hash of max_sockets entries, or in "
+		 "the socket's own storage (5.11 and later), which has no limit and costs each "
+		 "connection more"},
 	{.key = "ports",
 	 .type = OPT_STRING,
 	 .help = "rows for these ports of services alone: 80 8000-8999 https, !53 leaves one out; "
@@ -83,7 +85,7 @@ static const struct opt netflow_options[] = {
 
 /* What this kernel can do, best first. */
 struct variant {
-	bool hash, udp, udp_plain;
+	bool hash, storage, udp, udp_plain;
 };
 
 static void set_udp_autoload(struct netflow_bpf *s, bool on)
@@ -106,6 +108,7 @@ static int configure(struct netflow_bpf *s, const struct variant *v, const struc
 	int r;
 
 	s->rodata->use_hash = v->hash;
+	s->rodata->has_storage = v->storage;
 	s->rodata->use_udp = v->udp;
 	s->rodata->udp_plain = v->udp_plain;
 	bpf_program__set_autoload(s->progs.tcp_sockets, !v->hash);
@@ -140,11 +143,14 @@ static int try_load(const struct variant *v, const struct opt_set *opts)
 static int choose_variant(const struct opt_set *opts, bool cgroup, struct variant *ret)
 {
 	static const struct variant all[] = {
-		{.udp = true},
+		{.udp = true, .storage = true, .hash = true},
+		{.udp = true, .storage = true},
 		{.udp = true, .hash = true},
-		{.udp = true, .udp_plain = true},
-		{.udp = true, .hash = true, .udp_plain = true},
-		{},
+		{.udp = true, .storage = true, .udp_plain = true, .hash = true},
+		{.udp = true, .storage = true, .udp_plain = true},
+		{.udp = true, .udp_plain = true, .hash = true},
+		{.storage = true, .hash = true},
+		{.storage = true},
 		{.hash = true},
 	};
 	int64_t keep = opt_i64(opts, "owners");

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Who owns a TCP socket: kept in the socket's own storage, or by its address where the kernel can't
- * do that. */
+/* Who owns a TCP socket: kept in a hash by its address, or in the socket's own storage. */
 #pragma once
 
 #include "bpf/lib/sock.h"
@@ -20,14 +19,19 @@ struct nf_owner {
 };
 
 /*
- * Socket storage in tracing programs came with 8e4597c627fb ("bpf: Allow using bpf_sk_storage in
- * FENTRY/FEXIT/RAW_TP"), 5.11; without it sockets are keyed by address in a hash. Set before load.
+ * Set before load. A connection whose owner is in its storage costs the host more than all else
+ * that is done for it: two allocations charged to the daemon's memory control group, which empties
+ * the stock of whoever makes the connection, and two frees a grace period later.
  */
 const volatile bool use_hash;
 
+/* Set before load: 8e4597c627fb ("bpf: Allow using bpf_sk_storage in FENTRY/FEXIT/RAW_TP"), 5.11.
+ */
+const volatile bool has_storage;
+
 /*
- * F_CLONE: a child inherits the listener's owner before accept() is called, so that no accept hook
- * is needed. The storage goes with its socket: nothing leaks, nothing is evicted.
+ * F_CLONE: a child inherits the listener's owner before accept() is called. The storage goes with
+ * its socket: nothing leaks, nothing is evicted.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -83,6 +87,39 @@ static __always_inline struct nf_owner *owner_make(struct sock *sk)
 	return o;
 }
 
+/* What is there, whole; counts where there is no room. */
+static __always_inline void owner_put(struct sock *sk, const struct nf_owner *new)
+{
+	struct nf_owner *o;
+
+	if (use_hash) {
+		__u64 key = (__u64)sk;
+
+		if (bpf_map_update_elem(&tcp_owners_by_addr, &key, new, BPF_ANY))
+			plugin_count(PLUGIN_STAT_MAP_FULL);
+		return;
+	}
+	o = owner_make(sk);
+	if (o)
+		*o = *new;
+}
+
+/* Leaves alone what is there: outgoing, where both sides connected at once, or incoming, where a
+ * fast open was read before the handshake was complete. */
+static __always_inline void owner_add(struct sock *sk, const struct nf_owner *new)
+{
+	__u64 key = (__u64)sk;
+	long r;
+
+	if (!use_hash) {
+		owner_put(sk, new);
+		return;
+	}
+	r = bpf_map_update_elem(&tcp_owners_by_addr, &key, new, BPF_NOEXIST);
+	if (r && r != -K_EEXIST)
+		plugin_count(PLUGIN_STAT_MAP_FULL);
+}
+
 /* With storage the mark stays until the socket goes: deleting costs as much then as now. */
 static __always_inline void owner_drop(struct sock *sk)
 {
@@ -93,7 +130,8 @@ static __always_inline void owner_drop(struct sock *sk)
 	}
 }
 
-/* Of a process with one thread, which most are, the name is at hand; the leader's takes two reads. */
+/* Of a process with one thread, which most are, the name is at hand; the leader's takes two reads.
+ */
 static __always_inline void owner_comm(struct nf_owner *o, __u32 pid)
 {
 	if ((__u32)bpf_get_current_pid_tgid() == pid)
