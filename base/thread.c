@@ -2,14 +2,30 @@
 /* Named threads and the heartbeats by which a stuck one is noticed. */
 #include "base/thread.h"
 
+#include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/macro.h"
 
 /* Faults of the thread itself: they must reach whoever handles crashes. */
 static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+
+/* Longer than the kernel's own slices, which are 3 ms at most. */
+#define BULK_SLICE_NS (10 * NSEC_PER_MSEC)
+
+/* The kernel's struct sched_attr as of its first version; C libraries have it since 2025 only. */
+struct k_sched_attr {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime_ns, deadline_ns, period_ns;
+};
 
 static pthread_mutex_t hearts_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct heartbeat *hearts;
@@ -33,6 +49,18 @@ int thread_start(pthread_t *ret, const char *name, void *(*fn)(void *), void *ar
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return -r;
+}
+
+int thread_bulk(void)
+{
+	struct k_sched_attr attr = {0};
+
+	if (syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0) < 0)
+		return -errno;
+	if (attr.policy != SCHED_OTHER && attr.policy != SCHED_BATCH)
+		return 0; /* somebody gave it another class: that has a meaning */
+	attr.runtime_ns = BULK_SLICE_NS;
+	return syscall(SYS_sched_setattr, 0, &attr, 0) < 0 ? -errno : 0;
 }
 
 void heartbeat_register(struct heartbeat *hb)

@@ -9,6 +9,13 @@
 /* All signals are blocked in the new thread; name is at most 15 bytes. 0 or negative errno. */
 int thread_start(pthread_t *ret, const char *name, void *(*fn)(void *), void *arg);
 
+/*
+ * The calling thread, and those that it starts from now on, work in bulk: asks the scheduler for
+ * long slices (6.12 and later). Its share of the CPU stays; but who is woken there while it runs,
+ * with a slice of the usual length, goes first instead of waiting for it. 0 or negative errno.
+ */
+int thread_bulk(void);
+
 /* One per thread that must keep moving. Registered for the life of the process; any thread may read. */
 struct heartbeat {
 	const char *name;

@@ -76,6 +76,7 @@ struct slot {
 struct host {
 	struct host_options o;
 	sd_event_source *drain;
+	uint64_t drain_ns; /* from one turn of reading to the next */
 	struct meter *meter;
 	unsigned int nslots;
 	unsigned int account_calls;

@@ -17,6 +17,11 @@
 /* While a ring would be full within four of those it is read sooner: it holds ten times as much. */
 #define DRAIN_BUSY_NS	 (10 * NSEC_PER_MSEC)
 #define DRAIN_BUSY_SHARE 4
+/*
+ * What is read in one turn runs on a CPU that others may want at once: a turn that took longer than
+ * this is followed by shorter ones, sooner.
+ */
+#define DRAIN_TURN_NS (500 * NSEC_PER_USEC)
 /* One pass may not keep signals, timers and RPCs waiting for long; what is left is read in the next
  * turn of the loop. */
 #define PASS_SAMPLES 8192
@@ -92,11 +97,26 @@ static bool fills_fast(const struct slot *s, uint64_t now)
 	       s->pass_bytes * DRAIN_BUSY_SHARE >= s->ring_bytes * elapsed / DRAIN_INTERVAL_NS;
 }
 
+/* As much comes in an interval as is read in a turn: half as long for twice as much. */
+static uint64_t interval_for(uint64_t interval, uint64_t turn)
+{
+	uint64_t want = interval;
+
+	if (turn)
+		want = interval * DRAIN_TURN_NS / turn;
+	/* Not more than doubled at a time: a turn may have been short by chance. */
+	if (want > 2 * interval)
+		want = 2 * interval;
+	if (want > DRAIN_INTERVAL_NS)
+		return DRAIN_INTERVAL_NS;
+	return want < DRAIN_BUSY_NS ? DRAIN_BUSY_NS : want;
+}
+
 static int on_drain(sd_event_source *source, uint64_t usec, void *arg)
 {
 	struct host *h = arg;
-	uint64_t now = clock_mono_ns(), next = now + DRAIN_INTERVAL_NS;
-	bool more = false, left;
+	uint64_t now = clock_mono_ns(), next, spent = thread_ns();
+	bool more = false, left, fast = false;
 
 	(void)usec;
 	for (unsigned int i = 0; i < h->nslots; i++) {
@@ -112,12 +132,13 @@ static int on_drain(sd_event_source *source, uint64_t usec, void *arg)
 			slot_read_counters(s);
 			slot_ring_look(s);
 		}
-		if (fills_fast(s, now))
-			next = now + DRAIN_BUSY_NS;
+		fast |= fills_fast(s, now);
 		s->drained_ns = now;
 		more |= left;
 		instance_flush(&s->in);
 	}
+	h->drain_ns = fast ? DRAIN_BUSY_NS : interval_for(h->drain_ns, thread_ns() - spent);
+	next = now + h->drain_ns;
 	return sd_event_source_set_time(source, more ? 0 : next / NSEC_PER_USEC);
 }
 
@@ -125,6 +146,7 @@ int host_drain_start(struct host *h)
 {
 	int r;
 
+	h->drain_ns = DRAIN_INTERVAL_NS;
 	/* A tenth of the interval as slack lets the kernel join our wake-up with others'. */
 	r = sd_event_add_time(h->o.loop, &h->drain, CLOCK_MONOTONIC, 0,
 			      DRAIN_INTERVAL_NS / 10 / NSEC_PER_USEC, on_drain, h);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/macro.h"
+#include "base/thread.h"
 #include "daemon/args.h"
 #include "daemon/daemon.h"
 #include "daemon/notify.h"
@@ -51,6 +52,11 @@ static int run(struct daemon *d)
 	log_notice("ringsided %s is ready, state in %s", RINGSIDE_VERSION, d->state_dir);
 	notify_send("READY=1");
 	daemon_notify_status(d);
+	r = thread_bulk(); /* after the threads that answer were started */
+	if (r < 0)
+		log_info("no long slices (%s): reading events may hold up other programs for "
+			 "a moment",
+			 strerror(-r));
 	r = sd_event_loop(d->loop);
 	d->ready = false;
 	notify_send("STOPPING=1\nSTATUS=Publishing what is left");

@@ -278,6 +278,7 @@ static void *sealer_run(void *arg)
 {
 	struct store *s = arg;
 
+	(void)thread_bulk(); /* the daemon has said so if it can't be had */
 	pthread_mutex_lock(&s->lock);
 	while (!atomic_load(&s->sealer_stop)) {
 		if (job_grave(s) || job_check(s) || job_seal(s, false) || job_attach(s) ||

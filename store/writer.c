@@ -150,6 +150,7 @@ void *store_run(void *arg)
 	struct heartbeat heart = {.name = "store", .max_gap_ns = HEARTBEAT_GAP_NS};
 	uint64_t maintained = 0;
 
+	(void)thread_bulk(); /* the daemon has said so if it can't be had */
 	heartbeat_register(&heart);
 	while (!atomic_load(&s->stopping)) {
 		bool flush = store_wait(s);
