@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Who read what: each read of rows that has ended, as the daemon's access log wants it. */
+/* Who read what: each read of rows that has ended, or may never end, as the daemon's access log
+ * wants it. */
 #include <string.h>
 
 #include "api/service.h"
@@ -32,6 +33,7 @@ void access_read(void *ctx, const struct rpc_read *read)
 {
 	struct api_server *s = ctx;
 	bool tls = strcmp(read->caller->transport, "unix") != 0, truncated;
+	const char *status = read->begun ? "STARTED" : rpc_code_name(read->code);
 	_cleanup_buf_ struct buf text = {0};
 
 	if (!s->options.ops->access)
@@ -51,6 +53,6 @@ void access_read(void *ctx, const struct rpc_read *read)
 						       .rows = read->rows,
 						       .bytes = read->bytes,
 						       .duration_ns = read->duration_ns,
-						       .status = rpc_code_name(read->code),
+						       .status = status,
 					       });
 }

@@ -132,7 +132,7 @@ struct api_window_sink {
 	void *arg;
 };
 
-/* A read of rows that has ended. Texts are the engine's. */
+/* A read of rows that has ended, or a watch that begins. Texts are the engine's. */
 struct api_access {
 	const char *method;    /* "Query", "WatchRows", "Snapshot" */
 	const char *transport; /* "unix", "tls" */
@@ -143,7 +143,7 @@ struct api_access {
 	const char *sql;	       /* at most API_ACCESS_SQL bytes */
 	bool truncated;		       /* sql was longer */
 	uint64_t rows, bytes, duration_ns;
-	const char *status; /* "OK", "CANCELLED", ... */
+	const char *status; /* "OK", "CANCELLED", ...; "STARTED": another follows when it ends */
 };
 #define API_ACCESS_SQL 1024
 

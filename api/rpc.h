@@ -52,10 +52,12 @@ struct rpc_method {
 	int (*handler)(struct api_job *job); /* for the services' own use */
 	/* A method that reads rows: what it reads, as SQL. rpc_options.read is called when such a call ends. */
 	void (*text)(const ProtobufCMessage *request, struct buf *out);
+	bool endless; /* with text: ends when its client wants; rpc_options.read is called when it begins, too */
 };
 
-/* A call of a method with text that has ended. */
+/* A call of a method with text that has ended, or begun. */
 struct rpc_read {
+	bool begun;
 	const struct rpc_method *method;
 	const struct rpc_caller *caller;
 	const char *exe, *address; /* of a unix, of a tls caller as it was when the request came; "": unknown */

@@ -275,6 +275,7 @@ static void handle(struct rpc_call *call)
 		return;
 	rpc_read_begins(call, request);
 	call->method->message(call, request);
+	rpc_read_started(call);
 	/* The client of a stream learns at once that it was let in. */
 	if (call->method->kind == RPC_STREAM && !call->initial_sent && !call->finished && !call->closed)
 		send_initial(call);

@@ -132,6 +132,8 @@ void rpc_call_request(struct rpc *rpc);
 /* rpc_read.c: nothing for methods without text. */
 /* While the peer waits for its answer: a command line is gone when it has it. */
 void rpc_read_begins(struct rpc_call *call, const ProtobufCMessage *request);
+/* Once the request was let in: tells of reads that may never end. */
+void rpc_read_started(struct rpc_call *call);
 void rpc_read_ended(struct rpc_call *call);
 
 /* rpc_listen.c */

@@ -51,21 +51,33 @@ static enum rpc_code code_of(const struct rpc_call *call)
 		       : RPC_CANCELLED;
 }
 
-void rpc_read_ended(struct rpc_call *call)
+static void tell(struct rpc_call *call, bool begun)
 {
 	const struct rpc_options *o = &call->rpc->options;
 
 	if (!call->request || !o->read)
 		return;
 	o->read(o->ctx, &(struct rpc_read){
+				.begun = begun,
 				.method = call->method,
 				.caller = &call->caller,
 				.exe = call->exe,
 				.address = call->address,
 				.request = call->request,
-				.rows = atomic_load(&call->rows),
-				.bytes = call->bytes,
-				.duration_ns = clock_mono_ns() - call->began_ns,
-				.code = code_of(call),
+				.rows = begun ? 0 : atomic_load(&call->rows),
+				.bytes = begun ? 0 : call->bytes,
+				.duration_ns = begun ? 0 : clock_mono_ns() - call->began_ns,
+				.code = begun ? RPC_OK : code_of(call),
 			});
+}
+
+void rpc_read_started(struct rpc_call *call)
+{
+	if (call->method->endless && !call->finished)
+		tell(call, true);
+}
+
+void rpc_read_ended(struct rpc_call *call)
+{
+	tell(call, false);
 }

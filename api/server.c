@@ -85,7 +85,7 @@ static const struct rpc_method methods[] = {
 	 .ready = answer_ready, .closed = answer_closed, .text = snapshot_text},
 	UNARY("/ringside.v1.TableService/ListTables", VIEWER, ringside__v1__list_tables_request__descriptor,
 	      table_list_handler),
-	{.path = "/ringside.v1.TableService/WatchRows", .kind = RPC_STREAM, .role = RPC_VIEWER,
+	{.path = "/ringside.v1.TableService/WatchRows", .kind = RPC_STREAM, .role = RPC_VIEWER, .endless = true,
 	 .input = &ringside__v1__watch_rows_request__descriptor, .message = rows_watch,
 	 .ready = rows_ready, .closed = rows_closed, .text = rows_text},
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Who read what. A read of access_log is a read like any other: one row when it ends, never one a
- * row. */
+/* Who read what. A read of access_log is a read like any other: one row when it ends (a watch: and
+ * one when it begins), never one a row. */
 #include "daemon/access.h"
 
 #include <errno.h>

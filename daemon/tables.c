@@ -287,7 +287,7 @@ static const struct field redaction_fields[] = {
 };
 
 static const struct field access_fields[] = {
-	FIELD(access_row, ts, U64, TIME, TAG, "ns", "when the read ended"),
+	FIELD(access_row, ts, U64, TIME, TAG, "ns", "when the read ended; status STARTED: when it began"),
 	TAG(access_row, method, STR, TEXT, "Query, WatchRows or Snapshot", .dict = true),
 	TAG(access_row, transport, STR, TEXT, "unix or tls", .dict = true),
 	TAG(access_row, uid, U32, INT64, "user at the other end of the socket; NULL: tls", .null = NULL_MAX),
@@ -303,7 +303,9 @@ static const struct field access_fields[] = {
 	FIELD(access_row, rows, U64, INT64, GAUGE, "{row}", "rows that were sent"),
 	FIELD(access_row, bytes, U64, INT64, GAUGE, "By", "size of the messages that were sent"),
 	FIELD(access_row, duration, U64, INT64, GAUGE, "ns", "from the request to the end"),
-	TAG(access_row, status, STR, TEXT, "OK, CANCELLED (by the client), or why it failed, as gRPC names it",
+	TAG(access_row, status, STR, TEXT,
+	    "OK, CANCELLED (by the client), or why it failed, as gRPC names it; STARTED: a watch that has "
+	    "begun, whose end is another row (its ts less its duration is this ts)",
 	    .dict = true),
 };
 
@@ -311,7 +313,8 @@ const struct table redaction_table =
 	TABLE(redaction_row, LIVE, "redaction", "rules that take secrets out of rows, and what they found",
 	      redaction_fields);
 const struct table access_log_table =
-	TABLE(access_row, AUDIT, "access_log", "who read what: each query, watch and snapshot when it ended",
+	TABLE(access_row, AUDIT, "access_log",
+	      "who read what: each query, watch and snapshot when it ended, a watch also when it began",
 	      access_fields);
 
 const struct table *const self_tables[] = {

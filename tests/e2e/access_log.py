@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""access_log: one row for each query, watch and snapshot, with who, what, how much and how it ended."""
+"""access_log: one row for each query, watch and snapshot, with who, what, how much and how it ended; of a watch one more when it begins."""
 import os
 import signal
 import socket
@@ -70,7 +70,11 @@ def failures(d):
 
 def streams(d):
     d.cli("watch", "plugins", "--max-rows", "2", "--where", "1 + 1 = 2")
-    r = wait_rows(d, "method = 'WatchRows'", 1)[0]
+    begun, r = wait_rows(d, "method = 'WatchRows'", 2)
+    equal((begun["sql"], begun["rows"], begun["bytes"], begun["duration"], begun["status"], begun["pid"]), (r["sql"], 0, 0, 0, "STARTED", r["pid"]), "its begin")
+    true(abs(r["ts"] - r["duration"] - begun["ts"]) < 10**9, f"begin and end of a watch: {begun}, {r}")
+    d.cli("watch", "nothing_like_that", code=1)
+    equal({r["status"] for r in wait_rows(d, "method = 'WatchRows' AND sql LIKE '%nothing_like%'", 1)}, {"NOT_FOUND"}, "a watch that wasn't let in")
     equal((r["sql"], r["rows"], r["status"]), ("SELECT * FROM plugins WHERE 1 + 1 = 2", 2, "OK"), "a watch")
     path = os.path.join(d.dir, "a.db")
     total = d.cli("-o", "tsv", "snapshot", "--table", "capabilities,daemon_events", path).splitlines()[1].split("\t")[2]
@@ -88,7 +92,7 @@ def recursion(d):
     time.sleep(1)
     d.cli("sql", "SELECT 'mark_f'")
     seen = p.communicate(timeout=60)[0].decode().splitlines()
-    true(1 <= len(seen) <= 3 and any("mark_f" in x for x in seen), f"rows that a watcher of the log saw: {seen}")
+    true(1 <= len(seen) <= 4 and any("mark_f" in x for x in seen), f"rows that a watcher of the log saw: {seen}")
 
 
 def others(d):
@@ -96,10 +100,11 @@ def others(d):
     with socket.socket(socket.AF_UNIX) as s:
         s.connect(d.socket)  # says nothing: nothing is read
     p = popen(d, "watch", "daemon_events")
-    time.sleep(1.5)
+    r = wait_rows(d, "method = 'WatchRows' AND sql = 'SELECT * FROM daemon_events'", 1)[0]
+    equal((p.poll(), r["status"], r["pid"]), (None, "STARTED", p.pid), "a watch that goes on")
     d.restart()
     p.communicate(timeout=60)
-    r = wait_rows(d, "method = 'WatchRows' AND sql = 'SELECT * FROM daemon_events'", 1)[0]
+    r = wait_rows(d, "method = 'WatchRows' AND sql = 'SELECT * FROM daemon_events'", 2)[1]
     true(r["status"] in ("UNAVAILABLE", "CANCELLED") and r["pid"] == p.pid, f"a watch at the stop: {r}")
 
 
