@@ -60,6 +60,7 @@ struct top {
 	struct cli *cli;
 	Ringside__V1__GetDaemonResponse *daemon;
 	uint64_t interval_ns, window_ns, end_ns, rows;
+	size_t nplugins;       /* lines about plugins in the frame */
 	struct cost costs[64]; /* of the frame before */
 	size_t ncosts;
 	FILE *screen; /* the frame being composed */
@@ -153,7 +154,47 @@ static void put_plugin(struct top *t, struct out *o, const Ringside__V1__Plugin 
 		});
 }
 
-static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *list)
+/* Nothing to say of it but that it is there. One that was shed, or whose time is up, has a reason.
+ */
+static bool is_idle(const Ringside__V1__Plugin *p)
+{
+	return p->state == RINGSIDE__V1__PLUGIN_STATE__PLUGIN_STATE_DISABLED &&
+	       (!p->reason || !*p->reason);
+}
+
+/* On one line, as many names as it has room for. */
+static void put_idle(struct top *t, const Ringside__V1__ListPluginsResponse *list)
+{
+	static const char head[] = "disabled: ";
+	const size_t more = strlen(", and 00 more");
+	_cleanup_buf_ struct buf b = {0};
+	size_t width = strlen(head), left = 0;
+
+	for (size_t i = 0; i < list->n_plugins; i++)
+		left += is_idle(list->plugins[i]);
+	if (!left)
+		return;
+	buf_puts(&b, head);
+	for (size_t i = 0; i < list->n_plugins; i++) {
+		const Ringside__V1__Plugin *p = list->plugins[i];
+		size_t len = is_idle(p) ? strlen(p->name) + 2 : 0;
+
+		if (!len)
+			continue;
+		if (width + len + (left > 1 ? more : 0) > t->width)
+			break;
+		buf_puts(&b, width > strlen(head) ? ", " : "");
+		text_add_safe(&b, p->name, strlen(p->name));
+		width += len;
+		left--;
+	}
+	if (left)
+		buf_printf(&b, "%s%zu more", width > strlen(head) ? ", and " : "", left);
+	fprintf(t->screen, "%s\n", b.data ? b.data : "");
+	t->nplugins++;
+}
+
+static int put_plugins_table(struct top *t, const Ringside__V1__ListPluginsResponse *list)
 {
 	static const struct out_column columns[] = {
 		{"PLUGIN", OUT_TEXT, NULL}, {"STATE", OUT_TEXT, NULL}, {"EVENTS/S", OUT_INT, NULL},
@@ -166,8 +207,12 @@ static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *l
 	if (frame_out(t, &o) < 0)
 		return cli_fail(CLI_REFUSED, "out of memory");
 	out_columns(o, columns, ARRAY_SIZE(columns));
-	for (size_t i = 0; i < list->n_plugins; i++)
+	for (size_t i = 0; i < list->n_plugins; i++) {
+		if (is_idle(list->plugins[i]))
+			continue;
 		put_plugin(t, o, list->plugins[i], now);
+		t->nplugins++;
+	}
 	t->ncosts = 0;
 	for (size_t i = 0; i < list->n_plugins && t->ncosts < ARRAY_SIZE(t->costs); i++) {
 		const Ringside__V1__Plugin *p = list->plugins[i];
@@ -183,6 +228,17 @@ static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *l
 		t->ncosts++;
 	}
 	return 0;
+}
+
+static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *list)
+{
+	int r;
+
+	t->nplugins = 0;
+	r = put_plugins_table(t, list);
+	if (!r)
+		put_idle(t, list);
+	return r;
 }
 
 static int64_t value_int(const Ringside__V1__Value *v)
@@ -311,7 +367,7 @@ static int query_flows(struct top *t, const Ringside__V1__Plugin *netflow, size_
 
 static int put_flows(struct top *t, const Ringside__V1__ListPluginsResponse *list)
 {
-	size_t used = list->n_plugins + 7, rows = t->rows;
+	size_t used = t->nplugins + 7, rows = t->rows;
 
 	if (!rows)
 		rows = !t->raw ? PLAIN_ROWS : t->height > used + 1 ? t->height - used : 1;

@@ -203,6 +203,11 @@ def test_others(d):
     contains(d.cli("version"), "ringside ", "version")
     frames = d.cli("top", "--for", "2s", "--interval", "1s")
     true(frames.count("PLUGIN ") >= 2 and "flows of the last" in frames and "\x1b" not in frames, f"frames {frames}")
+    off = [p["name"] for p in objects(d.cli("-o", "json", "plugin", "list")) if p["state"] == "disabled"]
+    true(len(off) > 9, f"disabled plugins: {off}")
+    lines = [line for line in frames.splitlines() if any(name in line.replace(",", "").split() for name in off)]
+    equal(set(lines), {"disabled: " + ", ".join(off)}, "disabled plugins are on one line")
+    equal(frames.count("\ndisabled: "), frames.count("PLUGIN "), "in each frame")
     top = subprocess.Popen([CLI, "--socket", d.socket, "top"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     time.sleep(1)
     top.send_signal(signal.SIGTERM)
