@@ -329,6 +329,16 @@ static void info_programs(struct slot *s, struct plugin_info *ret)
 	}
 }
 
+/* Its default is each plugin's own. */
+static void info_priority(const struct slot *s, struct plugin_option_info *oi)
+{
+	if (!s->plugin->default_priority)
+		return;
+	snprintf(oi->def, sizeof(oi->def), "%u", s->plugin->default_priority);
+	if (opt_origin(s->opts, "priority") == OPT_ORIGIN_DEFAULT)
+		memcpy(oi->value, oi->def, sizeof(oi->def));
+}
+
 static void info_options(const struct slot *s, struct plugin_info *ret)
 {
 	for (const struct opt *o = opt_set_table(s->opts); o->key; o++) {
@@ -343,6 +353,8 @@ static void info_options(const struct slot *s, struct plugin_info *ret)
 		snprintf(oi->type, sizeof(oi->type), "%s", opt_type_name(o->type));
 		snprintf(oi->value, sizeof(oi->value), "%s", opt_text(s->opts, o->key));
 		snprintf(oi->def, sizeof(oi->def), "%s", o->def ? o->def : "");
+		if (strcmp(o->key, "priority") == 0)
+			info_priority(s, oi);
 		snprintf(oi->origin, sizeof(oi->origin), "%s",
 			 opt_origin_name(opt_origin(s->opts, o->key)));
 		snprintf(oi->help, sizeof(oi->help), "%s", o->help);

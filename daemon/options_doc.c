@@ -61,6 +61,9 @@ void options_dump_markdown(FILE *out)
 	print_markdown(out, plugin_common_options);
 	for (size_t i = 0; plugins[i]; i++) {
 		fprintf(out, "## Plugin %s\n\n%s\n\n", plugins[i]->name, plugins[i]->help);
+		if (plugins[i]->default_priority)
+			fprintf(out, "Its priority is %u unless set.\n\n",
+				plugins[i]->default_priority);
 		if (plugins[i]->options && plugins[i]->options->key)
 			print_markdown(out, plugins[i]->options);
 		else

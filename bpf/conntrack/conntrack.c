@@ -389,5 +389,5 @@ PLUGIN_PLAIN(conntrack,
 		      "other namespaces: CAP_SYS_ADMIN",
 	     TABLES(&conntrack_nat_table, &conntrack_source_table), .options = conntrack_options,
 	     .state_size = sizeof(struct conntrack), .default_interval_ns = NSEC_PER_SEC,
-	     .setup = conntrack_setup, .start = conntrack_start, .tick = conntrack_tick,
-	     .snapshot = conntrack_snapshot, .stop = conntrack_stop);
+	     .default_priority = 60, .setup = conntrack_setup, .start = conntrack_start,
+	     .tick = conntrack_tick, .snapshot = conntrack_snapshot, .stop = conntrack_stop);

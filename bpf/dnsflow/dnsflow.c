@@ -325,6 +325,7 @@ PLUGIN(dnsflow,
 		"cgroup2 hierarchy",
        TABLES(&dnsflow_table, &dnslog_table, &dnsflow_stats_table), .options = dnsflow_options,
        .state_size = sizeof(struct dnsflow), .default_interval_ns = 10 * NSEC_PER_SEC,
-       .default_ring_bytes = 4 << 20, .setup = dnsflow_setup, .start = dnsflow_start,
-       .event = dnsflow_event, .tick = dnsflow_tick, .update = dnsflow_update,
-       .snapshot = dnsflow_snapshot, .shed = dnsflow_shed, .stop = dnsflow_stop);
+       .default_ring_bytes = 4 << 20, .default_priority = 60, .setup = dnsflow_setup,
+       .start = dnsflow_start, .event = dnsflow_event, .tick = dnsflow_tick,
+       .update = dnsflow_update, .snapshot = dnsflow_snapshot, .shed = dnsflow_shed,
+       .stop = dnsflow_stop);

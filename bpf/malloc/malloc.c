@@ -404,6 +404,6 @@ PLUGIN(malloc, .help = "Calls of malloc and free, by process, function and size"
        .needs = "uprobes (CONFIG_UPROBE_EVENTS), CAP_BPF and CAP_PERFMON",
        TABLES(&malloc_table, &malloc_outstanding_table, &malloc_processes_table),
        .options = malloc_options, .state_size = sizeof(struct malloc_state),
-       .default_ring_bytes = 4096, .default_interval_ns = 10 * NSEC_PER_SEC, .setup = malloc_setup,
-       .start = malloc_start, .tick = malloc_tick, .update = malloc_update,
+       .default_ring_bytes = 4096, .default_priority = 20, .default_interval_ns = 10 * NSEC_PER_SEC,
+       .setup = malloc_setup, .start = malloc_start, .tick = malloc_tick, .update = malloc_update,
        .snapshot = malloc_snapshot, .shed = malloc_shed, .stop = malloc_stop);

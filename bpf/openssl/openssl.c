@@ -166,6 +166,6 @@ PLUGIN(openssl, .help = "TLS handshakes made with OpenSSL: who, with what result
 		"CAP_BPF and CAP_PERFMON",
        TABLES(&openssl_table), .options = openssl_options,
        .state_size = sizeof(struct openssl_watch), .default_ring_bytes = 256 * 1024,
-       .default_interval_ns = TICK_NS,
+       .default_interval_ns = TICK_NS, .default_priority = 25,
        .setup = openssl_setup, .start = openssl_start, .update = openssl_update,
        .event = openssl_event, .tick = openssl_tick, .stop = openssl_stop);

@@ -199,6 +199,6 @@ PLUGIN(sched,
        .needs = "BTF and the tracepoints sched_switch, sched_wakeup and sched_wakeup_new, CAP_BPF "
 		"and CAP_PERFMON",
        TABLES(&sched_table, &runq_table), .options = sched_options,
-       .default_ring_bytes = 256 * 1024, .state_size = sizeof(struct state), .start = sched_start,
-       .update = sched_update, .event = sched_event, .tick = sched_tick,
+       .default_ring_bytes = 256 * 1024, .default_priority = 30, .state_size = sizeof(struct state),
+       .start = sched_start, .update = sched_update, .event = sched_event, .tick = sched_tick,
        .shed = instance_shed_sampling, .stop = sched_stop);

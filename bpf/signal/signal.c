@@ -169,4 +169,4 @@ PLUGIN(signal, .help = "Signals, with sender, target, cause and what became of t
        .needs = "BTF and the tracepoint signal_generate, CAP_BPF and CAP_PERFMON",
        TABLES(&signal_table), .options = signal_options, .start = signal_start,
        .update = signal_update, .event = signal_event, .default_ring_bytes = 512 * 1024,
-       .shed = instance_shed_sampling);
+       .shed = instance_shed_sampling, .default_priority = 70);
