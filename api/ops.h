@@ -61,7 +61,7 @@ struct keyval {
 };
 
 struct governor_info {
-	char state[16], limit_action[16], net_limit_scope[16], net_interface[16], cgroup[256], last_event[512];
+	char state[16], limit_action[16], net_limit_scope[16], net_interface[16], cgroup[256], last_event[1280];
 	/* limit 0: none. cpu in millicores, mem in bytes, net in bytes per second. *_known: could be measured. */
 	uint64_t cpu_limit, mem_limit, net_limit, kernel_cpu_limit;
 	uint64_t cpu_usage, mem_usage, net_usage;

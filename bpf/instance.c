@@ -10,8 +10,6 @@
 
 /* Rows a batch: one transaction of the store, one hand-over per sink. */
 #define BATCH_ROWS 512
-/* 1 in 64: a little above one in a hundred, below which sums of samples mean nothing. */
-#define SAMPLING_STEPS 6
 /* 80 s for the usual 10: later is still worth more than never. */
 #define INTERVAL_STEPS	3
 #define INTERVAL_MAX_NS (3600 * 1000000000ull)
@@ -139,16 +137,36 @@ struct str instance_str(struct instance *in, unsigned int table, const char *tex
 	return s;
 }
 
-int instance_shed_sampling(struct instance *in, unsigned int step)
+static int sampling_write(struct instance *in)
 {
-	uint32_t key = 0, shift = step < SAMPLING_STEPS ? step : SAMPLING_STEPS;
+	const struct sampling_step *step = sampling_now(&in->sampling);
+	uint64_t words[PLUGIN_SAMPLING_X_MAX] = {
+		[PLUGIN_SAMPLING_CGROUP] = step->cgroup,
+		[PLUGIN_SAMPLING_SHIFTS] = (uint64_t)step->cgroup_shift << 32 | step->shift,
+	};
+	uint32_t key = 0;
 	int fd = in->obj ? bpf_object__find_map_fd_by_name(in->obj, ".data.shed") : -ENOENT;
 
 	if (fd < 0)
 		return fd;
-	if (bpf_map_update_elem(fd, &key, &shift, BPF_ANY) < 0)
-		return -errno;
-	return SAMPLING_STEPS;
+	return bpf_map_update_elem(fd, &key, words, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int instance_shed_sampling(struct instance *in, unsigned int step)
+{
+	int steps = (int)sampling_to(&in->sampling, step), r = sampling_write(in);
+
+	return r < 0 ? r : steps;
+}
+
+int instance_sampling_second(struct instance *in, uint64_t now_ns)
+{
+	int r;
+
+	if (!sampling_second(&in->sampling, now_ns))
+		return 0;
+	r = sampling_write(in);
+	return r < 0 ? r : 1;
 }
 
 int instance_shed_interval(struct instance *in, unsigned int step)

@@ -18,10 +18,10 @@ const volatile __u32 self_tgid;
 
 /*
  * Set by the host while the plugin runs, for the governor or because the ring buffer is too small
- * for what comes: one event in 2^sample_shift is kept. Only plugins whose rows stand for themselves
- * ask sampled_out(); sums and pairs must not lose parts.
+ * for what comes: what is left out. Only plugins whose rows stand for themselves ask sampled_out();
+ * sums and pairs must not lose parts.
  */
-volatile __u32 sample_shift SEC(".data.shed");
+volatile __u64 sampling[PLUGIN_SAMPLING_X_MAX] SEC(".data.shed");
 
 /* The host sizes it from the option ring_size and reads it on a timer: never wake it per event. */
 struct {
@@ -45,33 +45,54 @@ static __always_inline void plugin_count(enum plugin_stat stat)
 		*n += 1; /* per CPU; a lost race with an interrupt costs one count at most */
 }
 
-/* True: leave this event out (counted). Ask before anything that costs. */
-static __always_inline bool sampled_out(void)
+/* All that it costs while every event is kept. */
+static __always_inline bool sampling_is_on(void)
 {
-	__u32 shift = sample_shift & 31;
+	return sampling[PLUGIN_SAMPLING_SHIFTS];
+}
 
-	if (!shift || !(bpf_get_prandom_u32() & ((1u << shift) - 1)))
+/* Of what happens in that cgroup (of the unified hierarchy). */
+static __always_inline __u32 sample_shift(__u64 cgroup_id)
+{
+	__u64 shifts = sampling[PLUGIN_SAMPLING_SHIFTS];
+
+	return (cgroup_id == sampling[PLUGIN_SAMPLING_CGROUP] ? shifts >> 32 : shifts) & 31;
+}
+
+/* cgroup_id: the one that the row will name, so that its sample_rate is true. */
+static __always_inline bool sampled_out_in(__u64 cgroup_id)
+{
+	if (!(bpf_get_prandom_u32() & ((1u << sample_shift(cgroup_id)) - 1)))
 		return false;
 	plugin_count(PLUGIN_STAT_SAMPLED);
 	return true;
+}
+
+/* True: leave this event of the current task out (counted). Ask before anything that costs. */
+static __always_inline bool sampled_out(void)
+{
+	return sampling_is_on() && sampled_out_in(bpf_get_current_cgroup_id());
 }
 
 /* The same by what events have in common (a process, a connection): all of them or none. */
 static __always_inline bool sampled_out_of(__u64 key)
 {
-	__u32 shift = sample_shift & 31;
+	__u32 shift;
 
+	if (!sampling_is_on())
+		return false;
+	shift = sample_shift(bpf_get_current_cgroup_id());
 	/* The upper half of the product with 2^64 / golden ratio: neighbours are far apart. */
-	if (!shift || !((key * 0x9e3779b97f4a7c15ull) >> 32 & ((1u << shift) - 1)))
+	if (!((key * 0x9e3779b97f4a7c15ull) >> 32 & ((1u << shift) - 1)))
 		return false;
 	plugin_count(PLUGIN_STAT_SAMPLED);
 	return true;
 }
 
-/* How many events one that is kept stands for. */
-static __always_inline __u32 sample_rate(void)
+/* How many events one of that cgroup that is kept stands for. */
+static __always_inline __u32 sample_rate(__u64 cgroup_id)
 {
-	return 1u << (sample_shift & 31);
+	return 1u << sample_shift(cgroup_id);
 }
 
 /* A sample to fill, or NULL (counted). */

@@ -10,6 +10,7 @@
 #include "base/opt.h"
 #include "bpf/batch.h"
 #include "bpf/plugin_stats.h"
+#include "bpf/sampling.h"
 #include "bpf/table.h"
 
 struct instance;
@@ -97,6 +98,8 @@ struct enrich_ops {
 	/* The same, also on hosts whose containers have their cgroups in hierarchies of version 1: by
 	 * the group there, else by the process, if it still lives. */
 	const char *(*container_by)(void *ctx, const struct cgroup_ids *ids);
+	/* The cgroup's path from the root of the unified hierarchy; "" when it is gone. */
+	const char *(*cgroup_path)(void *ctx, uint64_t cgroup_id);
 	/* comm of the thread-group leader, or "". */
 	const char *(*process_name)(void *ctx, uint32_t pid);
 	/* Name from the passwd of the process's own root; "" if unknown there. */
@@ -148,6 +151,7 @@ struct instance {
 					   of the plugin was full */
 		uint64_t kernel[PLUGIN_STAT_X_MAX];
 	} count;
+	struct sampling sampling; /* of instance_shed_sampling() */
 	struct process_containers *containers; /* of the filters of bpf/process.c */
 	uint64_t self_cgroup_id;
 	uint32_t self_tgid;
@@ -164,8 +168,18 @@ const char *instance_container(struct instance *in, uint64_t cgroup_id, uint32_t
 /* Text for a REPR_STR field of the row that instance_row() gave last for that table; no room counts
  * in rows_lost. */
 struct str instance_str(struct instance *in, unsigned int table, const char *text, size_t len);
-/* For plugin.shed: events, half of them a step, down to 1 in 64. The kernel half asks sampled_out(). */
+/*
+ * For plugin.shed: events, half of them a step, down to 1 in 64: those of the noisiest cgroup first
+ * (bpf/sampling.h). The kernel half asks sampled_out(); each row is told by instance_sampled(), which
+ * process_fill() calls.
+ */
 int instance_shed_sampling(struct instance *in, unsigned int step);
+static inline void instance_sampled(struct instance *in, uint64_t cgroup_id, uint32_t sample_rate)
+{
+	sampling_count(&in->sampling, cgroup_id, sample_rate);
+}
+/* Host, each second: > 0 when what is left out has changed (sampling_second()). */
+int instance_sampling_second(struct instance *in, uint64_t now_ns);
 /* For plugin.shed: rows, by an interval twice as long a step, up to 8 times; nothing is lost but time. */
 int instance_shed_interval(struct instance *in, unsigned int step);
 /* Host: publishes what is gathered (100 ms timer, end of tick, stop). */

@@ -54,6 +54,7 @@ void process_fill(struct instance *in, unsigned int table, void *row,
 	struct process_row *r = row;
 
 	r->container_id = instance_str(in, table, container, strlen(container));
+	instance_sampled(in, c->cgroup_id, c->sample_rate);
 }
 
 static const struct filter_list {

@@ -67,7 +67,7 @@ struct daemon {
 	uint64_t watchdog_ns; /* 0: nobody watches */
 	char last_exit[256];  /* of the run before, if a limit ended it */
 	pthread_mutex_t decision_lock;
-	char decision[512];			    /* the governor's last word */
+	char decision[1280];			    /* the governor's last word */
 	/* Written by the loop, read by the governor; UINT64_MAX: run time isn't known. */
 	_Atomic uint64_t bpf_run_ns, bpf_map_bytes;
 	_Atomic unsigned int ladder_can;	    /* written by the loop, read by the governor */

@@ -60,6 +60,7 @@ struct enrich {
 	struct cgroup_entry cgroups[CGROUP_SETS][WAYS];
 	struct process_entry processes[PROCESS_SETS][WAYS];
 	struct user_entry users[USER_SETS][WAYS];
+	char path[PATH_MAX]; /* the last answer of cgroup2_path() */
 	char passwd[PASSWD_MAX];
 };
 
@@ -154,6 +155,25 @@ static int cgroup_path(int root, uint64_t id, char *dst, size_t cap)
 		return -errno;
 	dst[n] = '\0';
 	return 0;
+}
+
+/* Seldom asked: not kept. */
+static const char *cgroup2_path(void *ctx, uint64_t id)
+{
+	struct enrich *e = ctx;
+	char link[64], root[PATH_MAX];
+	size_t len;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", e->cgroup_roots[PROCESS_CGROUP2]);
+	n = readlink(link, root, sizeof(root) - 1);
+	if (n < 0 || cgroup_path(e->cgroup_roots[PROCESS_CGROUP2], id, e->path, sizeof(e->path)) < 0)
+		return "";
+	root[n] = '\0';
+	len = strlen(root);
+	if (strncmp(e->path, root, len) != 0 || (e->path[len] && e->path[len] != '/'))
+		return "";
+	return e->path[len] ? e->path + len : "/";
 }
 
 /* The entry of that cgroup; *known: it is filled. Else it is made for it, with an empty id. */
@@ -425,6 +445,7 @@ struct names *enrich_names(struct enrich *e)
 const struct enrich_ops enrich_ops = {
 	.container_id = container_id,
 	.container_by = container_by,
+	.cgroup_path = cgroup2_path,
 	.process_name = process_name,
 	.user_name = user_name,
 	.domain_learn = domain_learn,

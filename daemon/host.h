@@ -112,6 +112,18 @@ struct host_can {
 };
 void host_can_shed(const struct host *h, struct host_can *ret);
 int host_shed_step(struct host *h, int by, char *said, size_t cap);
+/* "1 in 64 events of cgroup 4711 (/...), which makes ..." */
+#define HOST_SAMPLING_TEXT 256
+struct host_sampling {
+	const char *plugin, *text; /* text: one sentence */
+	uint64_t cgroup;	   /* 0: none any more */
+	const char *path;
+	uint32_t rate, cgroup_rate;    /* one event in so many is kept: of others, of its */
+	double events, cgroup_events;  /* a second: of all, of its */
+};
+typedef void (*host_sampling_fn)(void *arg, const struct host_sampling *sampling);
+/* Of the last host_shed_step(): each plugin that leaves out more of one cgroup than of others, or did. */
+void host_cgroups_sampled(struct host *h, host_sampling_fn fn, void *arg);
 int host_shed_plugin(struct host *h, enum resource r, const char *reason, const char **ret_name);
 int host_unshed_plugin(struct host *h, const char **ret_name);
 /* All steps, all plugins. */

@@ -169,6 +169,7 @@ void host_account(struct host *h, host_loss_fn fn, void *arg)
 		if (s->loaded) {
 			slot_read_counters(s);
 			slot_ring_look(s);
+			slot_sampling_look(s, now_ns);
 			slot_read_cost(s, !s->map_bytes || h->account_calls % MAP_BYTES_EVERY == 0);
 			slot_rate(s, now_ns);
 		}

@@ -68,6 +68,8 @@ struct slot {
 
 	/* The governor's ladder. */
 	bool shed_off;		 /* it disabled the plugin, and brings it back */
+	struct host_sampling sampled; /* as it was told last; text NULL: nothing to tell */
+	char sampled_text[HOST_SAMPLING_TEXT], sampled_path[256];
 	unsigned int shed_steps; /* that the plugin has */
 	struct slot_totals rated, logged; /* at the last second; at the last row of its cost */
 	double kernel_mcores, user_mcores, rows_rate; /* of the last seconds */
@@ -95,10 +97,17 @@ void slot_changed(struct slot *s, const char *event, const char *detail, const c
 void slot_shed_apply(struct slot *s);
 /* The step in force: the governor's, or what a full ring asks for if that is more. */
 unsigned int slot_shed_step(const struct slot *s);
-/* After slot_read_counters(): an overloaded ring samples instead of going blind. */
-void slot_ring_look(struct slot *s);
 /* Each second: what a loaded plugin costs. */
 void slot_rate(struct slot *s, uint64_t now_ns);
+
+/* host_sampling.c */
+bool slot_samples(const struct slot *s);
+/* Takes what is left out now into slot.sampled. */
+void slot_sampling_take(struct slot *s);
+/* After slot_read_counters(): an overloaded ring samples instead of going blind. */
+void slot_ring_look(struct slot *s);
+/* Each second: a cgroup may stand out that does in place of all. */
+void slot_sampling_look(struct slot *s, uint64_t now_ns);
 
 /* host_load.c: opens, loads and attaches; on failure everything is undone and err says why. */
 int slot_load(struct slot *s, struct err *err);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/macro.h"
 #include "bpf/tracepoint.h"
 #include "daemon/host_internal.h"
@@ -323,6 +324,7 @@ int slot_load(struct slot *s, struct err *err)
 	s->drained_ns = s->looked_ns = 0;
 	s->rated = s->logged = (struct slot_totals){0};
 	s->loaded = true;
+	s->in.sampling.at_ns = clock_mono_ns();
 	slot_shed_apply(s);
 	return 0;
 }

@@ -120,57 +120,27 @@ static int64_t priority(const struct slot *s)
 	return opt_i64(s->opts, "priority");
 }
 
-static bool samples(const struct slot *s)
-{
-	return s->plugin->shed == instance_shed_sampling;
-}
-
 unsigned int slot_shed_step(const struct slot *s)
 {
 	unsigned int step = s->host->shed_step;
 
-	if (samples(s) && s->ring_watch.step > step)
-		step = s->ring_watch.step;
+	if (slot_samples(s))
+		return s->in.sampling.depth;
 	return step < s->shed_steps ? step : s->shed_steps;
-}
-
-void slot_ring_look(struct slot *s)
-{
-	struct ring_watch *w = &s->ring_watch;
-	const uint64_t *count = s->in.count.kernel;
-	char said[160];
-	int steps;
-
-	if (!s->ring || !samples(s))
-		return;
-	steps = ring_watch_look(w, count[PLUGIN_STAT_SUBMITTED], count[PLUGIN_STAT_RING_FULL],
-				clock_mono_ns(), s->shed_steps);
-	if (!steps)
-		return;
-	slot_shed_apply(s);
-	if (steps > 0)
-		snprintf(said, sizeof(said),
-			 "1 in %u events: its ring buffer was full, %llu events are lost",
-			 1u << slot_shed_step(s), (unsigned long long)w->lost);
-	else
-		snprintf(said, sizeof(said), "1 in %u events: its ring buffer has room again",
-			 1u << slot_shed_step(s));
-	w->lost = 0;
-	log_notice("plugin %s: %s", s->plugin->name, said);
-	slot_changed(s, "plugin_sampling", said, "host");
 }
 
 void slot_shed_apply(struct slot *s)
 {
+	unsigned int step = s->host->shed_step;
 	uint64_t was = s->in.interval_ns;
 	struct err err = {0};
 	int r = 0;
 
 	s->in.interval_ns = s->in.base_interval_ns;
 	if (s->plugin->shed)
-		r = s->plugin->shed(&s->in, samples(s) && s->ring_watch.step > s->host->shed_step
+		r = s->plugin->shed(&s->in, slot_samples(s) && s->ring_watch.step > step
 						    ? s->ring_watch.step
-						    : s->host->shed_step);
+						    : step);
 	if (r < 0)
 		log_warn_errno(r, "plugin %s can't cost less, it goes on as it is",
 			       s->plugin->name);
@@ -191,21 +161,34 @@ void host_can_shed(const struct host *h, struct host_can *ret)
 	}
 }
 
-/* "sni: 1 in 4 events" or "netflow: every 40s". */
-static void say_step(const struct slot *s, char *said, size_t cap)
+/* "netflow: every 40s" */
+static void say_interval(const struct slot *s, char *said, size_t cap)
 {
-	size_t len = strlen(said);
 	char interval[32];
 
-	if (!s->loaded || !s->shed_steps)
-		return;
 	units_format_duration(interval, sizeof(interval), s->in.interval_ns);
-	if (samples(s))
-		snprintf(said + len, cap - len, "%s%s: 1 in %u events", len ? ", " : "",
-			 s->plugin->name, 1u << slot_shed_step(s));
+	snprintf(said, cap, "every %s", interval);
+}
+
+/* Puts the step in force and says what that means. */
+static void shed_slot(struct slot *s, char *said, size_t cap)
+{
+	uint64_t before = sampling_now(&s->in.sampling)->cgroup;
+	size_t len = strlen(said);
+	char interval[48];
+
+	slot_shed_apply(s);
+	if (!s->shed_steps)
+		return;
+	say_interval(s, interval, sizeof(interval));
+	if (slot_samples(s))
+		slot_sampling_take(s);
+	snprintf(said + len, cap - len, "%s%s: %s", len ? ", " : "", s->plugin->name,
+		 slot_samples(s) ? s->sampled_text : interval);
+	if (before || s->sampled.cgroup)
+		slot_changed(s, "plugin_sampling", s->sampled_text, "governor");
 	else
-		snprintf(said + len, cap - len, "%s%s: every %s", len ? ", " : "", s->plugin->name,
-			 interval);
+		s->sampled.text = NULL;
 }
 
 int host_shed_step(struct host *h, int by, char *said, size_t cap)
@@ -223,12 +206,9 @@ int host_shed_step(struct host *h, int by, char *said, size_t cap)
 	/* Who had the most steps may be gone since. */
 	h->shed_step =
 		by > 0 ? h->shed_step + 1 : (h->shed_step > most && most ? most : h->shed_step) - 1;
-	for (unsigned int i = 0; i < h->nslots; i++) {
-		if (!h->slots[i].loaded)
-			continue;
-		slot_shed_apply(&h->slots[i]);
-		say_step(&h->slots[i], said, cap);
-	}
+	for (unsigned int i = 0; i < h->nslots; i++)
+		if (h->slots[i].loaded)
+			shed_slot(&h->slots[i], said, cap);
 	return 0;
 }
 

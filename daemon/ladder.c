@@ -42,6 +42,19 @@ void ladder_refresh(struct daemon *d)
 					     (can.unplugin ? CAN_UNPLUGIN : 0));
 }
 
+struct told {
+	struct daemon *d;
+	const struct governor_event *event;
+};
+
+/* Behind the row of the decision itself. */
+static void tell_sampling(void *arg, const struct host_sampling *sampling)
+{
+	const struct told *t = arg;
+
+	selftables_sampling(t->d->self, t->event, sampling);
+}
+
 /* said (cap > 0): what came of it; subject: the plugin, if it was about one. */
 static int act(struct daemon *d, const struct governor_event *e, char *said, size_t cap,
 	       const char **subject)
@@ -94,7 +107,8 @@ static int take_act(void *arg)
 	struct daemon *d = m->d;
 	struct governor_event *e = &m->event;
 	struct api_server *api = atomic_load(&d->api);
-	char said[256] = "", text[sizeof(e->text) + sizeof(said) + 4];
+	char said[1024] = "", text[sizeof(e->text) + sizeof(said) + 4];
+	struct told told = {d, e};
 	const char *subject = "";
 
 	/* On the way out there is nobody left who could cost less. */
@@ -108,6 +122,8 @@ static int take_act(void *arg)
 	snprintf(text, sizeof(text), "%s%s%s", e->text, said[0] ? "; " : "", said);
 	daemon_note_decision(d, text);
 	selftables_decision(d->self, e, text, subject);
+	if (d->host)
+		host_cgroups_sampled(d->host, tell_sampling, &told);
 	if (api)
 		api_server_governor_changed(api);
 	free(m);

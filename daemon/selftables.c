@@ -152,14 +152,16 @@ void selftables_event_post(struct selftables *t, const char *event, const char *
 	}
 }
 
-void selftables_decision(struct selftables *t, const struct governor_event *e, const char *message,
-			 const char *plugin)
+static struct governor_decisions_row *decision_row(struct selftables *t,
+						   const struct governor_event *e,
+						   const char *message, const char *plugin,
+						   struct batch **ret)
 {
-	struct batch *b;
-	struct governor_decisions_row *row = selftables_row(t, SELF_DECISIONS, &b);
+	struct governor_decisions_row *row = selftables_row(t, SELF_DECISIONS, ret);
+	struct batch *b = *ret;
 
 	if (!row)
-		return;
+		return NULL;
 	row->ts = e->ts;
 	row->from_state = text(b, governor_level_name(e->from));
 	row->to_state = text(b, governor_level_name(e->decision.level));
@@ -170,6 +172,32 @@ void selftables_decision(struct selftables *t, const struct governor_event *e, c
 	row->value = e->decision.value;
 	row->limit_value = e->decision.limit;
 	row->breach = e->decision.breach;
+	return row;
+}
+
+void selftables_decision(struct selftables *t, const struct governor_event *e, const char *message,
+			 const char *plugin)
+{
+	struct batch *b;
+
+	if (decision_row(t, e, message, plugin, &b))
+		flush_one(t, &t->out[SELF_DECISIONS]);
+}
+
+void selftables_sampling(struct selftables *t, const struct governor_event *e,
+			 const struct host_sampling *s)
+{
+	struct batch *b;
+	struct governor_decisions_row *row = decision_row(t, e, s->text, s->plugin, &b);
+
+	if (!row)
+		return;
+	row->cgroup_id = s->cgroup;
+	row->cgroup = text(b, s->path);
+	row->cgroup_events = s->cgroup_events;
+	row->events = s->events;
+	row->cgroup_rate = s->cgroup ? s->cgroup_rate : 0;
+	row->rate = s->rate;
 	flush_one(t, &t->out[SELF_DECISIONS]);
 }
 

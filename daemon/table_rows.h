@@ -74,8 +74,10 @@ struct ledger_row {
 
 struct governor_decisions_row {
 	uint64_t ts;
-	struct str from_state, to_state, act, plugin, resource, message;
-	uint64_t value, limit_value;
+	struct str from_state, to_state, act, plugin, resource, message, cgroup;
+	uint64_t value, limit_value, cgroup_id;
+	double cgroup_events, events;
+	uint32_t cgroup_rate, rate;
 	uint8_t breach;
 };
 

@@ -47,5 +47,10 @@ void selftables_event_post(struct selftables *t, const char *event, const char *
 void selftables_decision(struct selftables *t, const struct governor_event *event,
 			 const char *message, const char *plugin);
 
+struct host_sampling;
+/* The same of a plugin that leaves out more of one cgroup than of others, or did until then. */
+void selftables_sampling(struct selftables *t, const struct governor_event *event,
+			 const struct host_sampling *sampling);
+
 /* Reference page of all tables, those of plugins included, as Markdown. */
 void tables_dump_markdown(FILE *out);

@@ -406,6 +406,7 @@ int exec_processes(struct bpf_iter__task *ctx)
 		return 0;
 	process_read(&e.p, t);
 	e.p.boot_ns = BPF_CORE_READ(t, start_boottime);
+	e.p.sample_rate = 1; /* they are all there */
 	e.runtime = BPF_CORE_READ(t, signal, sum_sched_runtime) +
 		    BPF_CORE_READ(t, se.sum_exec_runtime);
 	if (bpf_core_field_exists(t->__state))

@@ -103,9 +103,15 @@ static __always_inline void process_read(struct process_context *c, struct task_
 		c->session_id = BPF_CORE_READ(t, sessionid);
 	c->mntns_id = BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum);
 	c->pidns_id = task_pidns(t);
-	c->sample_rate = sample_rate();
+	c->sample_rate = sample_rate(c->cgroup_id);
 	c->pad = 0;
 	task_leader_comm(t, c->comm);
+}
+
+/* As sampled_out(), where the event isn't the current task's. */
+static __always_inline bool task_sampled_out(struct task_struct *t)
+{
+	return sampling_is_on() && sampled_out_in(task_cgroup_id(t));
 }
 
 static __always_inline __u8 filter_find(struct process_filter_key *key)

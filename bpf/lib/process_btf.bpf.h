@@ -99,6 +99,6 @@ static __always_inline void process_read_current(struct process_context *c)
 		c->session_id = t->sessionid;
 	c->mntns_id = typed_mntns(t);
 	c->pidns_id = typed_pidns(t);
-	c->sample_rate = sample_rate();
+	c->sample_rate = sample_rate(c->cgroup_id);
 	typed_leader_comm(t, c->comm);
 }

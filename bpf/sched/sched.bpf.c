@@ -124,7 +124,7 @@ static __always_inline void report(struct task_struct *next, struct task_struct 
 {
 	struct sched_event *e;
 
-	if (task_is_self(next) || !process_wanted(next) || sampled_out())
+	if (task_is_self(next) || !process_wanted(next) || task_sampled_out(next))
 		return;
 	e = event_reserve(sizeof(*e));
 	if (!e)

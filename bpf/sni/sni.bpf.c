@@ -47,7 +47,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx)
 		return 1;
 	}
 	sock_owner_current(&s->owner);
-	s->sample_shift = sample_shift & 31;
+	s->sample_shift = sample_shift(s->owner.cgroup_id);
 	s->state = s->owner.pid == self_tgid && self_tgid ? SNI_DONE : SNI_FIRST;
 	return 1;
 }

@@ -137,6 +137,7 @@ static void put_row(struct instance *in, const struct payload_head *h,
 		tls_version_text(row->version, hello->version);
 	row->encrypted = hello->encrypted;
 	row->sample_rate = 1u << (h->sample_shift & 31);
+	instance_sampled(in, h->cgroup_id, row->sample_rate);
 }
 
 /* RFC 6066 forbids addresses there; clients send them all the same, and they name nothing. */
