@@ -77,7 +77,7 @@ static __always_inline bool flow_wanted(const struct sock_addrs *a)
  * accepted). */
 static __always_inline __u8 old_direction(__u32 netns, __u16 port)
 {
-	return listener_find(netns, port) ? NETFLOW_DIR_INCOMING : NETFLOW_DIR_OUTGOING;
+	return port_has_listener(netns, port) ? NETFLOW_DIR_INCOMING : NETFLOW_DIR_OUTGOING;
 }
 
 static __always_inline bool was_connected(int state)

@@ -152,6 +152,15 @@ int tcp_sockets_hash(struct bpf_iter__bpf_map_elem *ctx)
 	return 0;
 }
 
+static __always_inline void seed_listener(struct sock *sk, __u32 netns, __u16 port,
+					  const struct nf_owner *o)
+{
+	struct sock_addrs a;
+
+	sock_addrs_probe(sk, &a);
+	listener_add(netns, port, a.src, o);
+}
+
 static __always_inline void seed_tcp(struct sock *sk, struct task_struct *task)
 {
 	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
@@ -175,7 +184,7 @@ static __always_inline void seed_tcp(struct sock *sk, struct task_struct *task)
 	if (o->pid == self_tgid)
 		o->dir = NETFLOW_DIR_SELF;
 	if (state == K_TCP_LISTEN)
-		listener_add(netns, port, o);
+		seed_listener(sk, netns, port, o);
 }
 
 /* Every open file of every process, whatever its namespaces: owners of the sockets that are older

@@ -36,11 +36,13 @@ static __always_inline int on_connect(struct sock *sk)
 static __always_inline int on_listen(struct sock *sk)
 {
 	struct nf_owner o = {.opened_ns = bpf_ktime_get_boot_ns()};
+	struct sock_addrs a;
 
 	owner_set_current(&o, current_tgid(), NETFLOW_OWNER_LISTENER);
 	o.dir = o.pid == self_tgid ? NETFLOW_DIR_SELF : NETFLOW_DIR_LISTEN;
 	owner_put(sk, &o);
-	listener_add(sock_netns(sk), sk->__sk_common.skc_num, &o);
+	sock_addrs(sk, &a);
+	listener_add(sock_netns(sk), sk->__sk_common.skc_num, a.src, &o);
 	return 0;
 }
 
@@ -53,7 +55,8 @@ static __always_inline void owner_accepted(struct nf_owner *o)
 /* SYN_RECV -> ESTABLISHED, in softirq: the current task means nothing. */
 static __always_inline int on_accept(struct sock *sk)
 {
-	struct nf_owner *o, *l, new = {};
+	struct nf_owner *o, new = {};
+	struct nf_listener *l;
 
 	/* By address nothing is inherited, and the one lookup is saved that finds nothing. */
 	o = use_hash ? NULL : owner_get(sk);
@@ -62,15 +65,15 @@ static __always_inline int on_accept(struct sock *sk)
 			owner_accepted(o);
 		return 0; /* self; and what owner_add() leaves as it is */
 	}
-	l = listener_find(sock_netns(sk), sk->__sk_common.skc_num);
+	l = listener_find(sock_netns(sk), sk->__sk_common.skc_num, sk);
 	if (l) {
-		new.pid = l->pid;
-		new.how = l->how;
-		new.cgroup_id = l->cgroup_id;
-		__builtin_memcpy(new.comm, l->comm, sizeof(new.comm));
+		new.pid = l->owner.pid;
+		new.how = l->owner.how;
+		new.cgroup_id = l->owner.cgroup_id;
+		__builtin_memcpy(new.comm, l->owner.comm, sizeof(new.comm));
 	}
 	owner_accepted(&new);
-	if (l && l->dir == NETFLOW_DIR_SELF)
+	if (l && l->owner.dir == NETFLOW_DIR_SELF)
 		new.dir = NETFLOW_DIR_SELF;
 	owner_add(sk, &new);
 	return 0;
@@ -133,6 +136,16 @@ static __always_inline void emit_end(struct sock *sk, struct tcp_sock *tp, struc
 	event_submit(c);
 }
 
+static __always_inline void on_listener_closed(struct sock *sk, struct tcp_sock *tp,
+					       const struct nf_owner *o)
+{
+	struct sock_addrs a;
+
+	sock_addrs(sk, &a);
+	/* skc_num is 0 already; see conn_counters(). */
+	listener_del(sock_netns(sk), bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport), a.src, o->pid);
+}
+
 static __always_inline int on_close(struct sock *sk, int old)
 {
 	struct nf_owner *o = owner_get(sk);
@@ -143,8 +156,8 @@ static __always_inline int on_close(struct sock *sk, int old)
 		return 0;
 	if (o)
 		*(volatile __u8 *)&o->dir = NETFLOW_DIR_CLOSED;
-	if (old == K_TCP_LISTEN)
-		listener_del(sock_netns(sk), bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport));
+	if (old == K_TCP_LISTEN && o)
+		on_listener_closed(sk, tp, o);
 	/* LISTEN: a listener, or a child that ended before it was established, or whose accept was
 	 * missed. */
 	if (dir == NETFLOW_DIR_LISTEN && was_connected(old))

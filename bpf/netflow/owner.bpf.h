@@ -49,14 +49,37 @@ struct {
 	__type(value, struct nf_owner);
 } tcp_owners_by_addr SEC(".maps");
 
+/* Who listens: the last that began to, and how many sockets do. */
+struct nf_listener {
+	struct nf_owner owner;
+	__u32 sockets;
+	__u32 pad;
+};
+
+/* An IPv4 address is in the first word; any: zeros, of either family. */
+struct nf_listener_at {
+	__u32 netns;
+	__u32 port;
+	__u32 addr[4];
+};
+
 /* Ports that are listened on: tells the direction of connections that are older than the plugin. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 16384);
 	__type(key, struct netflow_listener);
-	__type(value, struct nf_owner);
+	__type(value, struct nf_listener);
 } listeners SEC(".maps");
+
+/* The same with their addresses: looked at where a port has several. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct nf_listener_at);
+	__type(value, struct nf_listener);
+} listeners_at SEC(".maps");
 
 static __always_inline struct nf_owner *owner_get(struct sock *sk)
 {
@@ -159,25 +182,93 @@ static __always_inline void owner_set_task(struct nf_owner *o, struct task_struc
 	task_leader_comm(task, o->comm);
 }
 
-static __always_inline struct nf_owner *listener_find(__u32 netns, __u16 port)
+static __always_inline bool port_has_listener(__u32 netns, __u16 port)
 {
 	struct netflow_listener key = {.netns = netns, .port = port};
 
 	return bpf_map_lookup_elem(&listeners, &key);
 }
 
-static __always_inline void listener_add(__u32 netns, __u16 port, const struct nf_owner *o)
+static __always_inline void listener_at_addr(struct nf_listener_at *key, const __u32 addr[4])
+{
+	__builtin_memcpy(key->addr, addr, sizeof(key->addr));
+	if (!in6_is_mapped(key->addr))
+		return;
+	key->addr[0] = key->addr[3];
+	key->addr[2] = key->addr[3] = 0;
+}
+
+/* Whose child this is: by its port, and where several listen on that, or did, by its address. */
+static __always_inline struct nf_listener *listener_find(__u32 netns, __u16 port, struct sock *sk)
 {
 	struct netflow_listener key = {.netns = netns, .port = port};
-	struct nf_owner copy = *o;
+	struct nf_listener *l = bpf_map_lookup_elem(&listeners, &key), *found;
+	struct nf_listener_at at = {.netns = netns, .port = port};
+	struct sock_addrs a;
 
-	if (bpf_map_update_elem(&listeners, &key, &copy, BPF_ANY))
+	if (!l || (l->sockets < 2 && l->owner.pid))
+		return l;
+	sock_addrs(sk, &a);
+	listener_at_addr(&at, a.src);
+	found = bpf_map_lookup_elem(&listeners_at, &at);
+	if (found)
+		return found;
+	__builtin_memset(at.addr, 0, sizeof(at.addr));
+	found = bpf_map_lookup_elem(&listeners_at, &at);
+	return found ? found : l;
+}
+
+/* Replaced as a whole, so that nobody finds half of one. */
+static __always_inline void listener_count(void *map, const void *key, const struct nf_owner *o)
+{
+	struct nf_listener *l = bpf_map_lookup_elem(map, key);
+	struct nf_listener new = {.owner = *o};
+
+	new.sockets = l ? l->sockets + 1 : 1;
+	if (bpf_map_update_elem(map, key, &new, BPF_ANY))
 		plugin_count(PLUGIN_STAT_MAP_FULL);
 }
 
-static __always_inline void listener_del(__u32 netns, __u16 port)
+static __always_inline void listener_add(__u32 netns, __u16 port, const __u32 addr[4],
+					 const struct nf_owner *o)
 {
 	struct netflow_listener key = {.netns = netns, .port = port};
+	struct nf_listener_at at = {.netns = netns, .port = port};
 
-	bpf_map_delete_elem(&listeners, &key);
+	listener_at_addr(&at, addr);
+	listener_count(&listeners, &key, o);
+	listener_count(&listeners_at, &at, o);
+}
+
+/* One of several: when it was the last that began, nobody knows whose the next child is until it is
+ * read. */
+static __always_inline void listener_uncount(void *map, const void *key, __u32 pid)
+{
+	struct nf_listener *l = bpf_map_lookup_elem(map, key);
+	struct nf_listener new;
+
+	if (!l || l->sockets < 2) {
+		bpf_map_delete_elem(map, key);
+		return;
+	}
+	new = *l;
+	new.sockets--;
+	if (new.owner.pid == pid) {
+		new.owner.pid = 0;
+		new.owner.how = NETFLOW_OWNER_NONE;
+		new.owner.cgroup_id = 0;
+		__builtin_memset(new.owner.comm, 0, sizeof(new.owner.comm));
+	}
+	if (bpf_map_update_elem(map, key, &new, BPF_ANY))
+		plugin_count(PLUGIN_STAT_MAP_FULL);
+}
+
+static __always_inline void listener_del(__u32 netns, __u16 port, const __u32 addr[4], __u32 pid)
+{
+	struct netflow_listener key = {.netns = netns, .port = port};
+	struct nf_listener_at at = {.netns = netns, .port = port};
+
+	listener_at_addr(&at, addr);
+	listener_uncount(&listeners, &key, pid);
+	listener_uncount(&listeners_at, &at, pid);
 }
