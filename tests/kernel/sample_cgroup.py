@@ -11,7 +11,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import ringside as t  # noqa: E402
 from eventload import EventLoad  # noqa: E402
 
-NOISE = 120000  # signals a second
+NOISE = 120000  # signals a second: more than a small ring holds
+BUSY = 30000  # the same where all may become rows
 QUIET = 1009  # signals, at 200 a second
 
 
@@ -67,20 +68,27 @@ def quiet_is_whole(d, quiet, began, lost=0):
     t.equal(got, {"n": got["n"], "least": 1, "most": 1, "groups": 1, "cgroup": quiet.id}, "rows of the quiet cgroup")
 
 
-def noisy_is_scaled(d, noisy, began, ended):
+def noisy_is_scaled(d, noisy, rate, began, ended):
     """Its rows in that time, each for many: together what there was."""
     got = d.sql(f"SELECT min(sample_rate) AS least, sum(sample_rate) AS events FROM signal "
                 f"WHERE pid = {noisy.pid} AND ts > {began} AND ts < {ended}")[0]
     t.true(got["least"] > 1, f"rows of the noisy cgroup say how many they stand for: {got}")
-    want = NOISE * (ended - began) / 1e9
+    want = rate * (ended - began) / 1e9
     t.true(abs(got["events"] / want - 1) < 0.2, f"sums can be scaled: {got}, {want:.0f} were made")
     return got["least"]
 
 
-def balanced(d, noisy, quiet, made):
-    """Each signal is a row, was left out or was lost; what the rows say of it comes near."""
-    t.wait_until(lambda: d.one(f"SELECT count(*) FROM signal WHERE pid IN ({noisy.pid}, {quiet.pid})") == d.plugin("signal")["rows"], 15, "all rows stored")
+def losses(d):
     p = d.plugin("signal")
+    return p["kernel_drops"] + p["rows_dropped"]
+
+
+def balanced(d, noisy, quiet, made):
+    """Each signal is a row, was left out or was lost."""
+    def settled():
+        p = d.plugin("signal")
+        return d.one(f"SELECT count(*) FROM signal WHERE pid IN ({noisy.pid}, {quiet.pid})") + p["rows_dropped"] == p["rows"] and p
+    p = t.wait_until(settled, 15, "all rows stored")
     t.equal(p["rows"] + p["kernel_drops"] + p["sampled"], made, "rows, losses and what was left out")
     t.true(p["sampled"] > 0, "something was left out")
     d.wait_sql(f"SELECT 1 FROM ledger WHERE plugin = 'signal' GROUP BY plugin HAVING sum(sampled) = {p['sampled']} AND "
@@ -98,38 +106,38 @@ def overloaded_ring():
         t.contains(event["detail"], f"events of cgroup {noisy.id} ({noisy.path}), which makes ", "the event names the cgroup")
         t.contains(event["detail"], "its ring buffer was full", "and why")
         time.sleep(1)
-        before, began = d.plugin("signal")["kernel_drops"], time.time_ns()
+        before, began = losses(d), time.time_ns()
         quiet.load.run(QUIET, 200)
         ended = time.time_ns()
         # On a host that is busy with something else the ring may still be full now and then.
-        lost = d.plugin("signal")["kernel_drops"] - before
+        lost = losses(d) - before
         noisy.load.wait()
         quiet_is_whole(d, quiet, began, lost)
-        rate = noisy_is_scaled(d, noisy, began, ended)
+        rate = noisy_is_scaled(d, noisy, NOISE, began, ended)
         p = balanced(d, noisy, quiet, n + QUIET)
         back = "event = 'plugin_sampling' AND detail LIKE '%has room again%'"
         last = t.wait_until(lambda: (e := d.sql(f"SELECT detail FROM daemon_events WHERE {back} ORDER BY ts DESC LIMIT 1")) and
                             e[0]["detail"].startswith("every event") and e, 60, "every event again", 1)
-        print(f"ring: 1 in {rate} of the noisy cgroup, {p['sampled']} left out, {p['kernel_drops'] - lost} lost before and {lost} then; at last {last[0]['detail']}")
+        print(f"ring: 1 in {rate} of the noisy cgroup, {p['sampled']} left out, {p['kernel_drops']} lost, {lost} of them meanwhile; at last {last[0]['detail']}")
 
 
 def governed():
     """A budget for the programs that the noisy one's signals would break."""
     with groups() as (noisy, quiet), t.Daemon('limit_recovery = "20s"\n') as d:
         d.enable("signal", "ring_size=16MiB", f"pids={noisy.pid},{quiet.pid}")
-        n = 25 * NOISE
-        noisy.load.start(n, NOISE)
+        n = 25 * BUSY
+        noisy.load.start(n, BUSY)
         time.sleep(4)
         usage = d.one("SELECT usage FROM governor WHERE resource = 'kernel_cpu'")
         if usage is None:
             t.skip("the run time of BPF programs can't be measured here")
-        t.true(usage > 8, f"the load costs {usage} millicores")
+        t.true(usage > 4, f"the load costs {usage} millicores")
         # Enough for what a signal that is left out costs, not for those that aren't.
         d.cli("limits", "set", f"kernel_cpu_limit={usage * 0.9 / 1000:.3f}")
         first = d.wait_sql("SELECT * FROM governor_decisions WHERE cgroup_id IS NOT NULL ORDER BY ts", 15)[0]
         t.equal((first["act"], first["plugin"], first["resource"], first["cgroup_id"], first["cgroup"], first["rate"]),
                 ("sample", "signal", "kernel_cpu", noisy.id, noisy.path, 1), "the decision")
-        t.true(first["cgroup_rate"] > 1 and first["events"] >= first["cgroup_events"] > NOISE / 2, f"its numbers: {first}")
+        t.true(first["cgroup_rate"] > 1 and first["events"] >= first["cgroup_events"] > BUSY / 2, f"its numbers: {first}")
         t.contains(first["message"], f"events of cgroup {noisy.id} ({noisy.path}), which makes ", "and in words")
         step = d.sql(f"SELECT * FROM governor_decisions WHERE ts < {first['ts']} AND act = 'sample' ORDER BY ts DESC LIMIT 1")[0]
         t.contains(step["message"], f"signal: {first['message']}", "in the step's own row")
@@ -143,7 +151,7 @@ def governed():
         t.contains(d.cli("limits"), "of cgroup", "watchers and the command line")
         noisy.load.wait()
         quiet_is_whole(d, quiet, began)
-        rate = noisy_is_scaled(d, noisy, began, ended)
+        rate = noisy_is_scaled(d, noisy, BUSY, began, ended)
         p = balanced(d, noisy, quiet, n + QUIET)
         last = d.wait_sql("SELECT * FROM governor_decisions WHERE act = 'unsample' AND plugin = 'signal' AND cgroup_id IS NULL", 60, "every event again")[-1]
         t.equal((last["message"], last["rate"], last["cgroup"]), ("every event", 1, None), "the end of it")
