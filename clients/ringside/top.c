@@ -60,7 +60,6 @@ struct top {
 	struct cli *cli;
 	Ringside__V1__GetDaemonResponse *daemon;
 	uint64_t interval_ns, window_ns, end_ns, rows;
-	size_t nplugins;       /* lines about plugins in the frame */
 	struct cost costs[64]; /* of the frame before */
 	size_t ncosts;
 	FILE *screen; /* the frame being composed */
@@ -82,11 +81,21 @@ static int frame_out(struct top *t, struct out **ret)
 						  .services = t->cli->services});
 }
 
+/* The next part of a line, on a new one where the screen ends. */
+static void put_part(struct top *t, size_t *column, const char *part)
+{
+	bool fits = *column + 3 + strlen(part) <= t->width;
+
+	fprintf(t->screen, "%s%s", !*column ? "" : fits ? "   " : "\n", part);
+	*column = (*column && fits ? *column + 3 : 0) + strlen(part);
+}
+
 static void put_head(struct top *t, const Ringside__V1__Governor *g)
 {
 	uint64_t started = timestamp_ns(t->daemon->started_at), now = clock_real_ns();
 	_cleanup_buf_ struct buf b = {0};
 	char up[32], at[40];
+	size_t column = 0;
 
 	buf_printf(&b, "ringside %s on ", t->daemon->version);
 	text_add_safe(&b, t->daemon->hostname, strlen(t->daemon->hostname));
@@ -96,14 +105,23 @@ static void put_head(struct top *t, const Ringside__V1__Governor *g)
 			   now > started ? (now - started) / NSEC_PER_SEC * NSEC_PER_SEC : 0),
 		   clock_format_rfc3339(at, now));
 	fprintf(t->screen, "%s\n", b.data ? b.data : "");
-	buf_reset(&b);
 	for (size_t i = 0; g && i < g->n_resources; i++) {
-		buf_printf(&b, "%s%s ", i ? "   " : "", g->resources[i]->resource);
-		governor_add_usage(&b, g->resources[i]);
+		const Ringside__V1__ResourceUsage *u = g->resources[i];
+
+		/* A part of cpu, of interest by itself where it has a budget of its own. */
+		if (strcmp(u->resource, "kernel_cpu") == 0 && !u->limit)
+			continue;
+		buf_reset(&b);
+		buf_printf(&b, "%s ", u->resource);
+		governor_add_usage(&b, u);
+		put_part(t, &column, b.data ? b.data : "");
 	}
-	if (g && strcmp(g->state, "ok") != 0)
-		buf_printf(&b, "   governor: %s", g->state);
-	fprintf(t->screen, "%s\n\n", b.data ? b.data : "");
+	if (g && strcmp(g->state, "ok") != 0) {
+		buf_reset(&b);
+		buf_printf(&b, "governor: %s", g->state);
+		put_part(t, &column, b.data ? b.data : "");
+	}
+	fputs("\n\n", t->screen);
 }
 
 static const struct cost *cost_before(const struct top *t, const char *name)
@@ -191,10 +209,9 @@ static void put_idle(struct top *t, const Ringside__V1__ListPluginsResponse *lis
 	if (left)
 		buf_printf(&b, "%s%zu more", width > strlen(head) ? ", and " : "", left);
 	fprintf(t->screen, "%s\n", b.data ? b.data : "");
-	t->nplugins++;
 }
 
-static int put_plugins_table(struct top *t, const Ringside__V1__ListPluginsResponse *list)
+static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *list)
 {
 	static const struct out_column columns[] = {
 		{"PLUGIN", OUT_TEXT, NULL}, {"STATE", OUT_TEXT, NULL}, {"EVENTS/S", OUT_INT, NULL},
@@ -211,7 +228,6 @@ static int put_plugins_table(struct top *t, const Ringside__V1__ListPluginsRespo
 		if (is_idle(list->plugins[i]))
 			continue;
 		put_plugin(t, o, list->plugins[i], now);
-		t->nplugins++;
 	}
 	t->ncosts = 0;
 	for (size_t i = 0; i < list->n_plugins && t->ncosts < ARRAY_SIZE(t->costs); i++) {
@@ -228,17 +244,6 @@ static int put_plugins_table(struct top *t, const Ringside__V1__ListPluginsRespo
 		t->ncosts++;
 	}
 	return 0;
-}
-
-static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *list)
-{
-	int r;
-
-	t->nplugins = 0;
-	r = put_plugins_table(t, list);
-	if (!r)
-		put_idle(t, list);
-	return r;
 }
 
 static int64_t value_int(const Ringside__V1__Value *v)
@@ -365,9 +370,21 @@ static int query_flows(struct top *t, const Ringside__V1__Plugin *netflow, size_
 	return r < 0 ? cli_fail_err(&err) : 0;
 }
 
+/* Of the frame so far. */
+static size_t frame_lines(struct top *t)
+{
+	size_t lines = 0;
+
+	if (fflush(t->screen) == 0)
+		for (const char *p = t->text; (p = strchr(p, '\n')); p++)
+			lines++;
+	return lines;
+}
+
 static int put_flows(struct top *t, const Ringside__V1__ListPluginsResponse *list)
 {
-	size_t used = t->nplugins + 7, rows = t->rows;
+	/* An empty line, a title and a header over the flows, a line left below. */
+	size_t used = frame_lines(t) + 4, rows = t->rows;
 
 	if (!rows)
 		rows = !t->raw ? PLAIN_ROWS : t->height > used + 1 ? t->height - used : 1;
@@ -420,7 +437,10 @@ static int draw(struct top *t)
 		return cli_fail(CLI_REFUSED, "out of memory");
 	put_head(t, governor->governor);
 	r = put_plugins(t, plugins);
-	r = r ? r : put_flows(t, plugins);
+	if (!r) {
+		put_idle(t, plugins);
+		r = put_flows(t, plugins);
+	}
 	if (fclose(t->screen) == 0 && !r && !cli_interrupted())
 		show_frame(t);
 	free(t->text);
@@ -439,14 +459,15 @@ static void terminal_enter(struct top *t)
 	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
 	t->raw = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
 	if (t->raw)
-		fputs("\033[?1049h\033[?25l", stdout); /* the other screen, no cursor */
+		/* The other screen, no cursor, long lines end at the edge. */
+		fputs("\033[?1049h\033[?25l\033[?7l", stdout);
 }
 
 static void terminal_leave(struct top *t)
 {
 	if (!t->raw)
 		return;
-	fputs("\033[?25h\033[?1049l", stdout);
+	fputs("\033[?7h\033[?25h\033[?1049l", stdout);
 	fflush(stdout);
 	tcsetattr(STDIN_FILENO, TCSANOW, &t->saved);
 	t->raw = false;
