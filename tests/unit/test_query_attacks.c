@@ -239,7 +239,8 @@ static void test_made_attacks(void **state)
 		char *sql;
 		int codes[4];
 	} made[] = {
-		{repeat("SELECT ", "(", 20000, "1", ")", ""), {-EINVAL, -E2BIG}},
+		/* Parentheses alone are no depth once the parser's stack grows (SQLite 3.46). */
+		{repeat("SELECT ", "(", 20000, "1", ")", ""), {OK, -EINVAL, -E2BIG}},
 		{repeat("SELECT ", "(SELECT ", 6000, "1", ")", ""), {-EINVAL, -E2BIG}},
 		{repeat("SELECT 1", " + 1", 12000, "", "", ""), {-EINVAL}},
 		{repeat("SELECT 1", " UNION ALL SELECT 1", 3000, "", "", ""), {-EINVAL}},
