@@ -23,6 +23,7 @@ void redact_free(struct redact *r)
 		return;
 	for (unsigned int i = 0; i < r->nrules; i++)
 		regex_free(r->rules[i].re);
+	regex_filter_free(r->filter);
 	for (size_t i = 0; i < r->nplans; i++)
 		free(r->plans[i].columns);
 	free(r->plans);
@@ -95,6 +96,15 @@ static int make_plans(struct redact *r, const struct table *const *tables)
 	return 0;
 }
 
+static int make_filter(struct redact *r, struct err *err)
+{
+	const struct regex *patterns[REDACT_RULES_MAX];
+
+	for (unsigned int i = 0; i < r->nrules; i++)
+		patterns[i] = r->rules[i].re;
+	return regex_filter_new(&r->filter, patterns, r->nrules, err);
+}
+
 /* Counters never go back because somebody reloads. */
 static void inherit(struct redact *r, const struct redact *old)
 {
@@ -123,6 +133,8 @@ int redact_new(struct redact **ret, const struct opt_set *values, const struct t
 		x = redact_add_builtins(r, values, err);
 	if (x == 0)
 		x = redact_add_rules(r, opt_str(values, "redact.rules"), tables, err);
+	if (x == 0)
+		x = make_filter(r, err);
 	if (x == 0 && make_plans(r, tables) < 0)
 		x = err_set(err, -ENOMEM, "out of memory");
 	if (x < 0)
@@ -166,10 +178,11 @@ static bool apply(struct redact *r, const struct rule *rule, const char *in, siz
 static const struct buf *judge(struct redact *r, uint64_t rules, const char *text, size_t len)
 {
 	const struct buf *last = NULL;
+	uint64_t possible = rules & regex_filter_find(r->filter, text, len);
 	unsigned int side = 0;
 
-	for (unsigned int i = 0; i < r->nrules; i++) {
-		if (!(rules >> i & 1) || !apply(r, &r->rules[i], text, len, &r->text[side]))
+	for (unsigned int i = 0; i < r->nrules && possible >> i; i++) {
+		if (!(possible >> i & 1) || !apply(r, &r->rules[i], text, len, &r->text[side]))
 			continue;
 		r->rules[i].cells++;
 		last = &r->text[side];
@@ -178,6 +191,8 @@ static const struct buf *judge(struct redact *r, uint64_t rules, const char *tex
 		text = last->data ? last->data : "";
 		len = last->len;
 		side = !side;
+		/* What is there now is another text, in which another rule may find something. */
+		possible = rules & regex_filter_find(r->filter, text, len);
 	}
 	return last;
 }

@@ -50,7 +50,8 @@ static const char *const aws_key[] = {"\\b((?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16})\
 static const char *const url[] = {"[A-Za-z][A-Za-z0-9+.-]*://[^\\s/:@'\"]*:([^\\s/@'\"]+)@", NULL};
 
 static const char *const command[] = {
-	"(?:^|\\s)(?:-u|--user|--proxy-user)[=\\s]+['\"]?[^\\s:'\"]+:([^\\s'\"]+)",
+	/* RE2 would take a common "-" out of all three, and "u" is no word for a filter to find. */
+	"(?:^|\\s)(?:-u|-{2}user|-{2}proxy-user)[=\\s]+['\"]?[^\\s:'\"]+:([^\\s'\"]+)",
 	"(?:^|[\\s/"
 	"])(?:mysql|mysqldump|mysqladmin|mariadb|mariadb-dump)\\s(?:.*\\s)?-p([^\\s'\"]+)",
 	"(?:^|[\\s/])sshpass\\s+-p\\s*(" VALUE ")",

@@ -2,6 +2,8 @@
 /* Shared by the redact*.c files alone. */
 #pragma once
 
+#include <assert.h>
+
 #include "base/buf.h"
 #include "base/regex.h"
 #include "daemon/redact.h"
@@ -35,12 +37,15 @@ struct redact {
 	size_t marker_len;
 	struct rule rules[REDACT_RULES_MAX];
 	unsigned int nrules;
+	struct regex_filter *filter;	     /* which of them a text may have something for */
 	uint64_t dropped[SENSITIVITY_X_MAX]; /* cells */
 	bool drop[SENSITIVITY_X_MAX];
 	struct plan *plans;
 	size_t nplans;
 	struct buf text[2]; /* a cell on its way through the rules */
 };
+
+static_assert(REDACT_RULES_MAX <= REGEX_FILTER_MAX, "one filter for all rules");
 
 int redact_add_rules(struct redact *r, const char *text, const struct table *const *tables,
 		     struct err *err);
