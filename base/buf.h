@@ -17,6 +17,7 @@ struct buf {
 void buf_add(struct buf *b, const void *p, size_t len);
 void buf_puts(struct buf *b, const char *s);
 void buf_putc(struct buf *b, char c);
+void buf_putu(struct buf *b, uint64_t v); /* in decimal */
 void buf_printf(struct buf *b, const char *fmt, ...) _printf_(2, 3);
 void buf_reset(struct buf *b); /* empty, memory kept */
 void buf_free(struct buf *b);  /* empty, memory returned; the struct itself is the caller's */

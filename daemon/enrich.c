@@ -55,6 +55,7 @@ struct user_entry {
 
 struct enrich {
 	int cgroup_roots[PROCESS_CONTROLLER_X_MAX]; /* cgroup2 and those of version 1; -1: none */
+	uint32_t self_pid;
 	uint64_t self_root, init_root; /* root_of() ourselves and the first process */
 	struct names *names;
 	struct cgroup_entry cgroups[CGROUP_SETS][WAYS];
@@ -116,7 +117,8 @@ int enrich_new(struct enrich **ret)
 		if (access(path, F_OK) == 0)
 			e->cgroup_roots[0] = open(roots[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	}
-	e->self_root = root_of((uint32_t)getpid());
+	e->self_pid = (uint32_t)getpid();
+	e->self_root = root_of(e->self_pid);
 	e->init_root = root_of(1);
 	*ret = e;
 	return 0;
@@ -404,7 +406,7 @@ static const char *user_name(void *ctx, uint32_t pid, uint32_t uid)
 	struct user_entry *set, *victim;
 
 	/* These never change, and stand for most processes. */
-	if (pid == (uint32_t)getpid())
+	if (pid == e->self_pid)
 		root = e->self_root;
 	else
 		root = pid == 1 ? e->init_root : root_of(pid);

@@ -214,6 +214,7 @@ static void exec_stop(struct instance *in)
 	detach_calls(st);
 	exec_wait_stop(in);
 	buf_free(&st->text);
+	buf_free(&st->caps);
 }
 
 static int exec_tick(struct instance *in, uint64_t now_ns)

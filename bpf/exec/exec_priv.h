@@ -20,6 +20,8 @@ struct exec_waiting;
 
 struct exec_state {
 	struct buf text;     /* of the row that is being made */
+	struct buf caps;     /* of the last set of capabilities: mostly that of the next row, too */
+	uint64_t caps_of;
 	uint32_t host_pid;   /* a process that sees what the host's do, and never ends before us */
 	uint32_t host_mntns; /* its mount namespace; 0: unknown */
 	struct bpf_link *calls[EXEC_CALL_LINKS];

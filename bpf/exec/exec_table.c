@@ -187,6 +187,22 @@ static struct str user_text(struct instance *in, const struct exec_event *e)
 	return instance_str(in, EXEC_TABLE, user, strlen(user));
 }
 
+static struct str caps_text(struct instance *in, uint64_t caps)
+{
+	struct exec_state *st = in->state;
+
+	if (caps != st->caps_of || buf_status(&st->caps) < 0) {
+		buf_reset(&st->caps);
+		exec_caps_add(&st->caps, caps);
+		st->caps_of = caps;
+	}
+	if (buf_status(&st->caps) < 0) {
+		in->count.rows_lost++;
+		return (struct str){0};
+	}
+	return instance_str(in, EXEC_TABLE, st->caps.data, st->caps.len);
+}
+
 static void add_origin(struct instance *in, struct exec_row *row, const struct exec_event *e)
 {
 	struct exec_state *st = in->state;
@@ -198,9 +214,7 @@ static void add_origin(struct instance *in, struct exec_row *row, const struct e
 	exec_ancestry_add(&st->text, e->chain, e->ancestors);
 	if (e->ancestors)
 		row->ancestry = take_text(in, &st->text);
-	exec_caps_add(&st->text, e->capabilities);
-	if (e->capabilities)
-		row->capabilities = take_text(in, &st->text);
+	row->capabilities = caps_text(in, e->capabilities);
 }
 
 static void add_outcome(struct instance *in, struct exec_row *row, const struct exec_event *e,

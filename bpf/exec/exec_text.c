@@ -30,11 +30,15 @@ void exec_path_add(struct buf *b, const char *components, size_t len, bool cut)
 
 static bool is_plain(const char *s, size_t len)
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				    "0123456789_-+=.,:/@%^";
+	static const bool plain[256] = {
+		['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true,   ['_'] = true,
+		['-'] = true,	      ['+'] = true,	    ['='] = true,	    ['.'] = true,
+		[','] = true,	      [':'] = true,	    ['/'] = true,	    ['@'] = true,
+		['%'] = true,	      ['^'] = true,	    [0x80 ... 0xff] = true,
+	};
 
 	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)s[i] < 0x80 && !memchr(plain, s[i], sizeof(plain) - 1))
+		if (!plain[(unsigned char)s[i]])
 			return false;
 	return len > 0;
 }
@@ -109,7 +113,9 @@ void exec_ancestry_add(struct buf *b, const struct exec_ancestor *chain, unsigne
 		buf_puts(b, ".../");
 	while (n--) {
 		buf_add(b, chain[n].comm, strnlen(chain[n].comm, sizeof(chain[n].comm)));
-		buf_printf(b, "(%u)%s", chain[n].pid, n ? "/" : "");
+		buf_putc(b, '(');
+		buf_putu(b, chain[n].pid);
+		buf_puts(b, n ? ")/" : ")");
 	}
 }
 

@@ -51,6 +51,17 @@ static void grows(void **state)
 	buf_free(&b);
 }
 
+static void numbers(void **state)
+{
+	_cleanup_buf_ struct buf b = {};
+
+	(void)state;
+	buf_putu(&b, 0);
+	buf_putu(&b, 10);
+	buf_putu(&b, UINT64_MAX);
+	assert_string_equal(b.data, "01018446744073709551615");
+}
+
 static void stays_failed(void **state)
 {
 	_cleanup_buf_ struct buf b = {};
@@ -140,7 +151,7 @@ static void levels(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(grows), cmocka_unit_test(stays_failed), cmocka_unit_test(errors),
+		cmocka_unit_test(grows), cmocka_unit_test(numbers), cmocka_unit_test(stays_failed), cmocka_unit_test(errors),
 		cmocka_unit_test(clocks), cmocka_unit_test(levels),
 	};
 
