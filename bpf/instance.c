@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "bpf/plugin.h"
 #include "bpf/process.h"
 
@@ -17,9 +18,13 @@
  * arena. */
 #define BATCH_TEXT (256 * 1024)
 
+/* Texts of a batch that rows may share: the last one of each hash; a power of two. */
+#define RECENT 64u
+
 struct instance_out {
 	struct batch *batch;
 	uint64_t last_ts;
+	struct str recent[RECENT];
 };
 
 const char *const domain_origin_names[] = {"", "dns", "sni", "host", NULL};
@@ -100,6 +105,7 @@ static void out_publish(struct instance *in, struct instance_out *out)
 	if (!out->batch || !out->batch->nrows)
 		return;
 	batch_seal(out->batch, &out->last_ts);
+	memset(out->recent, 0, sizeof(out->recent));
 	in->publish(in->publish_arg, TAKE_PTR(out->batch));
 }
 
@@ -128,13 +134,32 @@ void *instance_row(struct instance *in, unsigned int table)
 	return row;
 }
 
+/* By both ends: names and paths of one process differ there. */
+static unsigned int recent_slot(const char *text, size_t len)
+{
+	uint64_t first = 0, last = 0;
+	size_t n = len < sizeof(first) ? len : sizeof(first);
+
+	memcpy(&first, text, n);
+	memcpy(&last, text + len - n, n);
+	return hash_u64(hash_u64(len, first), last) & (RECENT - 1);
+}
+
+/* Users, paths and parents are mostly those of the row before: one copy a batch. */
 struct str instance_str(struct instance *in, unsigned int table, const char *text, size_t len)
 {
-	struct str s = batch_str(in->out[table].batch, text, len);
+	struct instance_out *out = &in->out[table];
+	struct str *recent;
 
-	if (len && !s.len)
+	if (!len)
+		return (struct str){0};
+	recent = &out->recent[recent_slot(text, len)];
+	if (recent->len == len && !memcmp(out->batch->arena + recent->off, text, len))
+		return *recent;
+	*recent = batch_str(out->batch, text, len);
+	if (!recent->len)
 		in->count.rows_lost++;
-	return s;
+	return *recent;
 }
 
 static int sampling_write(struct instance *in)

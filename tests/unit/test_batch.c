@@ -436,6 +436,7 @@ static void instance_rows(void **state)
 		struct row *r = instance_row(&in, 0);
 
 		r->ts = 7;
+		text[i] = 'z';
 		r->cmd = instance_str(&in, 0, text, 100000);
 		assert_int_equal(r->cmd.len, 100000);
 	}
@@ -444,6 +445,28 @@ static void instance_rows(void **state)
 	assert_int_equal(sink.rows, 31);
 	assert_int_equal(sink.text, 3100000);
 	assert_int_equal(sink.faults, 0);
+	assert_int_equal(in.count.rows_lost, 0);
+
+	/* One copy of what comes again within a batch; alike at both ends is not the same. */
+	sink = (struct sink){.last_ts = sink.last_ts};
+	for (int i = 0; i < 512 + 3; i++) {
+		struct row *r = instance_row(&in, 0);
+
+		r->ts = 7;
+		r->cmd = instance_str(&in, 0, "once upon a time", 16);
+		r->cmd = instance_str(&in, 0, i % 2 ? "same text before" : "same text", 9);
+		assert_int_equal(r->cmd.off, 16);
+		assert_int_equal(r->cmd.len, 9);
+		r->cmd = instance_str(&in, 0, "", 0);
+		assert_int_equal(r->cmd.len, 0);
+	}
+	assert_int_equal(sink.text, 25);
+	instance_flush(&in);
+	assert_int_equal(sink.text, 50);
+	instance_row(&in, 0);
+	assert_int_equal(instance_str(&in, 0, "beginningA--the end", 19).off, 0);
+	assert_int_equal(instance_str(&in, 0, "beginningB--the end", 19).off, 19);
+	instance_flush(&in);
 	assert_int_equal(in.count.rows_lost, 0);
 
 	/* What is never flushed is counted. */
