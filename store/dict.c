@@ -3,6 +3,7 @@
 #include "store/dict.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "bpf/batch.h"
+
+static_assert(DICT_MAX_LEN <= UINT16_MAX, "the length of a key");
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -52,6 +55,7 @@ void dict_reset(struct dict *d)
 	d->generation++;
 	if (d->slots)
 		memset(d->slots, 0, d->slots_cap * sizeof(*d->slots));
+	memset(d->seen, 0, sizeof(d->seen));
 	/* Without entropy at early boot the clock has to do: only speed is at stake. */
 	if (getrandom(&d->seed, sizeof(d->seed), GRND_NONBLOCK) != (ssize_t)sizeof(d->seed))
 		d->seed = clock_mono_ns() * UINT64_C(0x9e3779b97f4a7c15);
@@ -112,10 +116,19 @@ static int dict_add(struct dict *d, enum dict_kind kind, const void *key, uint32
 	if (len)
 		memcpy(d->bytes + d->nbytes, key, len);
 	d->keys[d->nkeys++] =
-		(struct dict_key){.id = id, .off = d->nbytes, .len = (uint8_t)len, .kind = kind};
+		(struct dict_key){.id = id, .off = d->nbytes, .len = (uint16_t)len, .kind = kind};
 	d->nbytes += len;
 	slot_put(d->slots, d->slots_cap, hash, d->nkeys);
 	return 0;
+}
+
+static bool came_before(struct dict *d, uint32_t hash)
+{
+	uint32_t *seen = &d->seen[hash & (DICT_SEEN - 1)];
+	bool yes = *seen == hash;
+
+	*seen = hash;
+	return yes;
 }
 
 static uint32_t dict_id(struct dict *d, enum dict_kind kind, const void *key, uint32_t len)
@@ -135,6 +148,8 @@ static uint32_t dict_id(struct dict *d, enum dict_kind kind, const void *key, ui
 		    (!len || !memcmp(d->bytes + k->off, key, len)))
 			return k->id;
 	}
+	if (len > DICT_ONCE_LEN && !came_before(d, hash))
+		return 0;
 	if (dict_add(d, kind, key, len, hash, d->last_id + 1) < 0) {
 		d->full++;
 		return 0;

@@ -11,7 +11,12 @@
  * inline. */
 #define DICT_MAX_STRINGS 65536u
 /* A longer text would take the room of many. */
-#define DICT_MAX_LEN 255u
+#define DICT_MAX_LEN 1023u
+/* One longer than that has to come twice: those that never come again must not fill the dictionary.
+ */
+#define DICT_ONCE_LEN 255u
+/* Long texts that came once lately; a power of two. */
+#define DICT_SEEN 256u
 /* Bytes of all keys: bounds the memory of a ring's dictionary at about 6 MiB with its tables. */
 #define DICT_MAX_BYTES (4u << 20)
 
@@ -24,7 +29,8 @@ enum dict_kind {
 
 struct dict_key {
 	uint32_t id, off;
-	uint8_t len, kind;
+	uint16_t len;
+	uint8_t kind;
 };
 
 struct dict_slot {
@@ -44,12 +50,14 @@ struct dict {
 	uint64_t seed;       /* peers choose addresses and names: they must not choose collisions */
 	uint64_t generation; /* of ids: changes with each dict_reset, for caches above it */
 	uint64_t full;       /* values refused for want of room */
+	uint32_t seen[DICT_SEEN]; /* their hashes */
 };
 
 void dict_free(struct dict *d);
 /* Empty, for a new segment; memory is kept. */
 void dict_reset(struct dict *d);
-/* The id (from 1 on), new or known; 0 when there's no room: the cell holds the text itself. */
+/* The id (from 1 on), new or known; 0 when there's no room, or for a long text that is new: the cell
+ * holds the text itself. */
 uint32_t dict_text(struct dict *d, const char *s, uint32_t len);
 uint32_t dict_ip(struct dict *d, const struct ip_addr *ip);
 /* Puts back a row of the strings table; an address text becomes an address key. */

@@ -348,7 +348,7 @@ static void test_dict(void **state)
 	struct dict d = {};
 	struct ip_addr v4 = {.family = 4, .addr = {192, 0, 2, 1}},
 		       v6 = {.family = 6, .addr = {192, 0, 2, 1}};
-	char scratch[256];
+	char scratch[DICT_MAX_LEN + 1];
 	uint32_t len;
 
 	(void)state;
@@ -362,21 +362,34 @@ static void test_dict(void **state)
 	assert_int_equal(dict_ip(&d, &v4), 3);
 	assert_string_equal(dict_key_text(&d, 2, scratch, sizeof(scratch), &len), "192.0.2.1");
 	memset(scratch, 'x', sizeof(scratch));
-	assert_int_equal(dict_text(&d, scratch, DICT_MAX_LEN + 1), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(dict_text(&d, scratch, DICT_MAX_LEN + 1), 0);
+	/* A long one from its second time on. */
+	assert_int_equal(dict_text(&d, scratch, DICT_ONCE_LEN), 6);
+	assert_int_equal(dict_text(&d, scratch, DICT_MAX_LEN), 0);
+	assert_int_equal(dict_text(&d, scratch, DICT_ONCE_LEN + 1), 0);
+	assert_int_equal(dict_text(&d, scratch, DICT_MAX_LEN), 7);
+	assert_int_equal(dict_text(&d, scratch, DICT_MAX_LEN), 7);
+	assert_memory_equal(dict_key_text(&d, 6, NULL, 0, &len), scratch, DICT_MAX_LEN);
+	assert_int_equal(len, DICT_MAX_LEN);
+	assert_int_equal(d.full, 0);
 	/* Read back: addresses are addresses again. */
 	dict_reset(&d);
 	assert_int_equal(dict_load(&d, 7, "192.0.2.1", 9), 0);
 	assert_int_equal(dict_load(&d, 7, "x", 1), -EINVAL);
 	assert_int_equal(dict_load(&d, 9, "x", 1), 0);
+	assert_int_equal(dict_load(&d, 10, scratch, DICT_MAX_LEN + 1), -EINVAL);
+	assert_int_equal(dict_load(&d, 10, scratch, DICT_MAX_LEN), 0);
+	assert_int_equal(dict_text(&d, scratch, DICT_MAX_LEN), 10);
 	assert_int_equal(dict_ip(&d, &v4), 7);
 	assert_int_equal(dict_text(&d, "x", 1), 9);
-	assert_int_equal(dict_text(&d, "y", 1), 10);
-	assert_int_equal(d.saved, 2);
+	assert_int_equal(dict_text(&d, "y", 1), 11);
+	assert_int_equal(d.saved, 3);
 	for (uint32_t i = d.nkeys; i < DICT_MAX_STRINGS; i++)
 		assert_true(dict_text(&d, scratch,
 				      (uint32_t)snprintf(scratch, sizeof(scratch), "k%u", i)) > 0);
 	assert_int_equal(dict_text(&d, "one more", 8), 0);
-	assert_int_equal(dict_text(&d, "y", 1), 10);
+	assert_int_equal(dict_text(&d, "y", 1), 11);
 	assert_true(d.full > 0);
 	dict_free(&d);
 }
