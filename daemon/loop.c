@@ -135,6 +135,8 @@ void daemon_note_load(void *ctx, bool begins)
 		heartbeat_beat_ahead(&d->heartbeat, LOAD_MAX_NS);
 	else
 		heartbeat_beat(&d->heartbeat);
+	if (begins && !d->ready)
+		notify_send("EXTEND_TIMEOUT_USEC=%" PRIu64, (uint64_t)(LOAD_MAX_NS / NSEC_PER_USEC));
 	if (d->watchdog_ns)
 		notify_send("WATCHDOG=1\nWATCHDOG_USEC=%" PRIu64,
 			    (uint64_t)((d->watchdog_ns + (begins ? LOAD_MAX_NS : 0)) / NSEC_PER_USEC));

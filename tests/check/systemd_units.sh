@@ -18,6 +18,8 @@ if grep -F ringsided <<<"$out"; then
 	echo "systemd-analyze verify complains"
 	exit 1
 fi
+mkdir "$dir/etc"
+echo "ringside:x:900:" >"$dir/etc/group" # what sysusers would have made
 for f in sysusers:sysusers tmpfiles:tmpfiles; do
 	tool=systemd-${f%%:*}
 	command -v "$tool" >/dev/null || continue
