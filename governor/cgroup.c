@@ -48,6 +48,7 @@ struct cgroup_place {
 	int v2_fd;
 	uint64_t v2_id;
 	bool systemd; /* it owns the tree */
+	bool delegated; /* though not our group in it */
 	bool limits_cpu, limits_mem;
 	bool mem_v2; /* the memory files are cgroup2's */
 	struct buf describe, lost;
@@ -121,6 +122,7 @@ static void enter_v2(struct cgroup_place *p, const char *name, bool controllers)
 	bool root = !leaf_has(l->home, "cgroup.events"); /* only the real root lacks it */
 	bool delegated = !root && is_delegated(l->home);
 
+	p->delegated |= delegated;
 	if (p->systemd && !delegated) {
 		_cleanup_free_ char *parent = parent_of(l->home);
 
@@ -146,11 +148,13 @@ static void enter_v1(struct cgroup_place *p, const char *name)
 {
 	for (int i = 0; i < LEAF_V2; i++) {
 		struct cgroup_leaf *l = &p->leaf[i];
+		bool delegated = l->home && is_delegated(l->home);
 
+		p->delegated |= delegated;
+		if (!l->home || (p->systemd && !delegated))
+			continue;
 		/* cpu and cpuacct are often one hierarchy: the second finds itself in the first
 		 * one's leaf. */
-		if (!l->home || (p->systemd && !is_delegated(l->home)))
-			continue;
 		if (i == LEAF_CPUACCT && p->leaf[LEAF_CPU].made &&
 		    !strcmp(l->home, p->leaf[LEAF_CPU].home)) {
 			free(l->dir);
@@ -231,7 +235,7 @@ static void describe(struct cgroup_place *p, bool manage)
 	const struct cgroup_leaf *v2 = &p->leaf[LEAF_V2], *mem = &p->leaf[LEAF_MEMORY];
 	const char *why = p->mode == CGROUP_NONE ? "no cgroup is visible here"
 			  : !manage		 ? "management of cgroups is off"
-			  : p->systemd && !v2->made && !mem->made
+			  : p->systemd && !p->delegated && !v2->made && !mem->made
 				  ? "systemd owns this group; Delegate=yes in the unit "
 				    "would give one of our own"
 			  : !v2->made && !mem->made ? "the cgroup file system can't be written here"
