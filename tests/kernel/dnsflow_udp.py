@@ -111,7 +111,7 @@ def check_names(d, addr):
     server = subprocess.Popen(["ip", "netns", "exec", B, sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         t.equal(server.stdout.readline().strip(), "up", "TCP server")
-        d.wait_sql("SELECT 1 AS n FROM names WHERE ip = '192.0.2.123'")
+        d.wait_sql(f"SELECT 1 AS n FROM names WHERE ip = '192.0.2.123' AND {dns.own(A)}")
         for ns in (A, B):
             t.run("ip", "netns", "exec", ns, sys.executable, "-c",
                   "import socket; s=socket.create_connection(('192.0.2.123',4433)); s.send(b'hello'); s.recv(10)")
@@ -149,18 +149,20 @@ def main():
                     checks += list(part)
                 asked = sum(n for n, _ in checks)
                 time.sleep(1.2)
-                dns.wait_idle(d, 2 * asked)
+                dns.wait_own(d, 2 * asked, A, B)
                 for _, check in checks:
                     check()
                 # The same at the other end: a server's own rows, its pid, its clients' port left out.
                 t.equal(d.one(f"SELECT sum(count) FROM dnsflow WHERE direction = 'incoming' AND netns = {dns.netns_inode(B)}"), asked, "incoming")
                 t.equal(rows(d, s4.pid, "incoming")[0]["rcode"], 0, "server's rows")
-                t.equal(d.one("SELECT count(*) FROM dnslog"), 2 * asked, "rows in the log")
+                t.equal(d.one(f"SELECT count(*) FROM dnslog WHERE {dns.own(A, B)}"), 2 * asked, "rows in the log")
+                t.equal(d.sql(f"SELECT sum(count) AS n, sum(timeouts) AS timeouts, sum(retries) AS retries FROM dnsflow WHERE {dns.own(A, B)}"),
+                        [{"n": 2 * asked, "timeouts": 8, "retries": 0}], "each once")
+                # The whole host's: others may ask meanwhile.
                 stats = d.sql("SELECT * FROM dnsflow_stats")[0]
-                t.equal((stats["queries"], stats["paired"], stats["timeouts"], stats["late"], stats["duplicate"], stats["unsolicited"],
-                         stats["malformed"], stats["evicted"]), (2 * asked, 2 * asked - 8, 8, 2, 2, 0, 0, 0), "counters")
+                for name, least in (("queries", 2 * asked), ("paired", 2 * asked - 8), ("timeouts", 8), ("late", 2), ("duplicate", 2)):
+                    t.true(stats[name] >= least, f"{name}: {stats[name]}, at least {least}")
                 asked += check_names(d, addr4)
-                t.equal(d.plugin("dnsflow")["kernel_drops"], 0, "drops")
                 t.equal(asked, 331, "queries of this test")
                 print(f"{asked} queries exact at both ends")
         finally:
