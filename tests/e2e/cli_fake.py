@@ -358,18 +358,19 @@ def test_completion():
 
 
 class Pty:
-    """A program on a terminal of 100 columns."""
+    """A program on a terminal of 100 columns. setsid rather than pty.fork: gRPC's fork handlers wait for the server's threads."""
 
     def __init__(self, *args, env=None):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ.update({"TERM": "xterm", "XDG_STATE_HOME": SCRATCH.name, "LANG": "C.UTF-8", **(env or {})})
-            os.environ.pop("NO_COLOR", None)
-            os.execv(RINGSIDE, [RINGSIDE, "--socket", SOCKET, *args])
         import fcntl
         import struct
         import termios
+        self.fd, tty = pty.openpty()
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        env = {**os.environ, "TERM": "xterm", "XDG_STATE_HOME": SCRATCH.name, "LANG": "C.UTF-8", **(env or {})}
+        env.pop("NO_COLOR", None)
+        self.process = subprocess.Popen(["setsid", "--ctty", RINGSIDE, "--socket", SOCKET, *args], env=env,
+                                        stdin=tty, stdout=tty, stderr=tty)
+        os.close(tty)
         self.text = ""
 
     def send(self, text):
@@ -391,16 +392,15 @@ class Pty:
     def wait(self):
         end = time.time() + 10
         while time.time() < end:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
+            if self.process.poll() is not None:
                 os.close(self.fd)
-                return os.waitstatus_to_exitcode(status)
+                return self.process.returncode
             if select.select([self.fd], [], [], 0.05)[0]:
                 try:
                     self.text += os.read(self.fd, 65536).decode(errors="replace")
                 except OSError:
                     pass
-        os.kill(self.pid, signal.SIGKILL)
+        self.process.kill()
         expect(False, "did not end", repr(self.text))
 
 
