@@ -21,7 +21,7 @@
 
 #define PROCESS_FIELDS(st, when)                                                                  \
 	FIELD(st, ts, U64, TIME, TAG, "ns", when),                                                \
-		FIELD(st, pid, U32, INT64, TAG, "", "process"),                                   \
+		FIELD(st, pid, U32, INT64, TAG, "", "process", .indexed = true),                  \
 		FIELD(st, tid, U32, INT64, TAG, "", "its thread that did it"),                    \
 		FIELD(st, ppid, U32, INT64, TAG, "", "its parent"),                               \
 		FIELD(st, uid, U32, INT64, TAG, "", "its user"),                                  \

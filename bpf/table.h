@@ -83,6 +83,7 @@ struct field {
 	enum column_kind kind;
 	enum column_sensitivity sensitivity;
 	bool dict;                /* few distinct values: the store dictionary-encodes it */
+	bool indexed;             /* people look for one value of it: sealed segments get an index (17 B a row) */
 	const char *unit;         /* "By", "us", "ns", "{packet}" (UCUM as OpenTelemetry writes it), "" */
 	const char *const *names; /* REPR_ENUM: NULL-terminated */
 	const char *help;         /* one line; says the source where it isn't obvious */

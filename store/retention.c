@@ -51,13 +51,15 @@ uint64_t retention_budget(uint64_t max_bytes, unsigned int files)
 
 const char *retention_rotate(const struct ring_limits *limits, const struct retention_state *st)
 {
-	uint64_t budget = retention_budget(st->max_bytes, st->files);
+	uint64_t budget = retention_budget(st->max_bytes, st->files), bytes = st->live_bytes;
 
+	if (st->sealed_permille > 1000)
+		bytes += bytes / 1000 * (st->sealed_permille - 1000);
 	if (!st->live_rows)
 		return NULL; /* nothing would be won: an empty segment holds nothing that could go
 			      */
 	/* An eighth is left for the transaction to come. */
-	if (st->live_bytes >= budget - budget / 8)
+	if (bytes >= budget - budget / 8)
 		return "bytes";
 	if (limits->max_rows && st->live_rows >= (limits->max_rows + st->files - 1) / st->files)
 		return "rows";

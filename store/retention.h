@@ -20,6 +20,7 @@ struct retention_state {
 	uint64_t rows;	       /* of all segments */
 	uint64_t bytes;	       /* of all segments and everything else that the ring keeps on disk */
 	uint64_t live_bytes, live_rows, live_ts_min;
+	uint32_t sealed_permille; /* what sealing makes of its bytes: indexes come on top */
 	uint64_t oldest_ts_max; /* of the oldest sealed segment; 0: it has no rows */
 };
 

@@ -172,6 +172,7 @@ void ring_state(struct ring *r, struct retention_state *st, struct ring_limits *
 		}
 	}
 	st->segments = r->nentries;
+	st->sealed_permille = r->sealed_permille;
 	for (unsigned int i = 0; i < r->nentries; i++)
 		st->rows += r->entries[i].rows;
 	st->bytes = ring_bytes(r);

@@ -42,6 +42,7 @@ struct ring_entry {
 	bool checked;	   /* sealed, and found sound since then */
 	sqlite3 *db;	   /* SEALING: the connection that wrote it, for the sealer */
 	uint64_t retry_ns; /* SEALING: not before */
+	bool unindexed;	   /* SEALING: it does without indexes */
 	uint64_t rows, ts_min, ts_max, bytes;
 	uint64_t file_id; /* its inode, as it was made or found */
 	char path[256];
@@ -62,6 +63,7 @@ struct ring {
 	bool ahead;	  /* "<ring>.next" is ready */
 	bool ahead_taken; /* and on its way to its final name: the sealer keeps off */
 	uint64_t ahead_bytes, ahead_retry_ns;
+	uint32_t sealed_permille; /* of its live bytes are a sealed segment's; 0: none was sealed yet */
 	uint64_t damaged;   /* number of the live segment that the sealer found damaged; 0: none */
 	uint64_t done;	    /* batches committed or given up */
 	uint64_t lost_upto; /* done right behind the last batch given up */

@@ -336,6 +336,39 @@ fail:
 		       t->name, schema, sqlite3_errmsg(db));
 }
 
+int schema_read_indexed(sqlite3 *db, const char *schema, const struct table *t,
+			struct column_set *ret, struct err *err)
+{
+	struct column_set set = {};
+	sqlite3_stmt *st = NULL;
+	char sql[160], data[128];
+	int rc;
+
+	snprintf(sql, sizeof(sql),
+		 "SELECT name FROM \"%s\".sqlite_schema WHERE type = 'index' AND tbl_name = ?1",
+		 schema);
+	snprintf(data, sizeof(data), "%s_data", t->name);
+	rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+	if (rc == SQLITE_OK)
+		sqlite3_bind_text(st, 1, data, -1, SQLITE_STATIC);
+	while (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+		const char *name = (const char *)sqlite3_column_text(st, 0);
+		size_t len = strlen(t->name) + strlen("_by_");
+		int col = name && strlen(name) > len ? table_find(t, name + len) : -1;
+
+		rc = SQLITE_OK;
+		if (col >= 0 && col < SCHEMA_MAX_COLUMNS)
+			column_set_add(&set, (unsigned int)col);
+	}
+	sqlite3_finalize(st);
+	if (rc != SQLITE_DONE)
+		return err_set(err, attach_errno(db, rc, ""),
+			       "cannot read the indexes of segment %s: %s", schema,
+			       sqlite3_errmsg(db));
+	*ret = set;
+	return 0;
+}
+
 static bool set_empty(const struct column_set *set)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(set->bits); i++)
@@ -359,12 +392,14 @@ static void view_arm(struct buf *sql, const struct table *t, const struct schema
 		else if (column_set_has(&arm->dict, i))
 			buf_printf(sql, "%s\"%s_text\"(d.\"%s\") AS \"%s\"", comma, arm->schema,
 				   name, name);
-		else
-			buf_printf(sql, "%sd.\"%s\" AS \"%s\"", comma, name, name);
+		else /* an expression has no index */
+			buf_printf(sql, "%s%sd.\"%s\" AS \"%s\"", comma,
+				   column_set_has(&arm->unindexed, i) ? "+" : "", name, name);
 	}
 	if (arm)
-		buf_printf(sql, " FROM \"%s\".\"%s%s\" AS d", arm->schema, t->name,
-			   direct ? "_data" : "");
+		buf_printf(sql, " FROM \"%s\".\"%s%s\" AS d%s%s", arm->schema, t->name,
+			   direct ? "_data" : "", arm->where ? " WHERE " : "",
+			   arm->where ? arm->where : "");
 	else
 		buf_puts(sql, " WHERE 0");
 }

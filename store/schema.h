@@ -95,11 +95,18 @@ struct segment_table {
 int schema_read_table(sqlite3 *db, const char *schema, const struct table *t,
 		      struct segment_table *ret, struct err *err);
 
+/* Which columns of a table have an index there: sealed segments have some (struct field, indexed). */
+int schema_read_indexed(sqlite3 *db, const char *schema, const struct table *t,
+			struct column_set *ret, struct err *err);
+
 struct schema_arm {
 	const char *schema; /* as attached */
 	struct column_set columns;
 	/* As segment_table says, if it has a decoder (store/decode.h): faster. Empty: by the view. */
 	struct column_set dict;
+	/* Indexes on these don't pay for the statement. */
+	struct column_set unindexed;
+	const char *where; /* a condition on d."<column>", that is on cells as stored; NULL: none */
 };
 
 /*
@@ -127,3 +134,10 @@ bool schema_is_dict(const struct field *f);
 /* Tables of every segment; then data table and view of one table. */
 void schema_segment_sql(struct buf *sql);
 void schema_table_sql(struct buf *sql, const struct table *t);
+/*
+ * When it is sealed; the second: from a text to its ids. Not WHERE ... IS NOT NULL: SQLite walks all
+ * of such an index, and the table in its order, for as little as pid <> 0.
+ */
+#define SCHEMA_INDEX_SQL \
+	"CREATE INDEX \"%s_by_%s\" ON \"%s_data\"(\"%s\")" /* table, column, table, column */
+#define SCHEMA_STRINGS_INDEX_SQL "CREATE INDEX IF NOT EXISTS strings_by_s ON strings(s)"

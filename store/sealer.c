@@ -15,6 +15,8 @@
 #define RETRY_NS NSEC_PER_SEC
 /* quick_check takes 2.5 ms a MiB: a thousandth of a core, and little of a disk's time. */
 #define SCRUB_BYTES_PER_SEC (400u << 10)
+/* Segments that may wait for their indexes; the others' connections and WALs would add up. */
+#define BEHIND 2
 
 void sealer_poke(struct store *s)
 {
@@ -47,17 +49,88 @@ static void remove_entry(struct ring *r, uint64_t number)
 	}
 }
 
+/* Under the lock. More than two wait: rows come faster than indexes can be made. */
+static bool is_behind(const struct ring *r)
+{
+	unsigned int waiting = 0;
+
+	for (unsigned int i = 0; i < r->nentries; i++)
+		waiting += r->entries[i].state == ENTRY_SEALING;
+	return waiting > BEHIND;
+}
+
+/*
+ * Without the lock. Indexes are a help, never a reason to seal later or to lose something: where
+ * they can't be made it's counted, and the segment does without. False: the store stops in the
+ * middle of it; the next start begins again.
+ */
+static bool index_segment(struct ring *r, sqlite3 **db, const char *path, bool behind,
+			  bool *ret_made, int *ret_rc, char *why, size_t cap)
+{
+	struct store *s = r->store;
+	uint64_t wal;
+	int rc = SQLITE_FULL;
+
+	*ret_made = false;
+	*ret_rc = SQLITE_OK;
+	if (behind)
+		snprintf(why, cap, "rows come faster than indexes can be made");
+	else if (ring_fs_avail(s) < s->options.reserve_bytes + segment_size(path, &wal))
+		/* In the WAL, in the file, in the sort: together about as much as the segment. */
+		snprintf(why, cap, "not enough free space above reserve_bytes");
+	else
+		rc = segment_index(db, path, &r->tables, &s->sealer_stop, ret_made, why, cap);
+	if (rc == SQLITE_INTERRUPT)
+		return false;
+	if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB)
+		*ret_rc = rc;
+	else if (rc != SQLITE_OK)
+		store_event(s, "unindexed", "segment '%s' is sealed without indexes: %s", path,
+			    why);
+	if (rc == SQLITE_OK)
+		return true;
+	*ret_made = false;
+	pthread_mutex_lock(&s->lock);
+	r->stats.unindexed++;
+	pthread_mutex_unlock(&s->lock);
+	return true;
+}
+
+static void sealed(struct ring *r, struct ring_entry *e, bool made)
+{
+	uint64_t wal, live = e->bytes;
+
+	e->state = ENTRY_SEALED;
+	e->bytes = segment_size(e->path, &wal);
+	r->store->attach_stale = true;
+	if (!made)
+		return;
+	r->stats.indexed++;
+	/* Of a small one most is what each file has: it tells nothing of others. */
+	if (live >= RETENTION_SEGMENT_MIN)
+		r->sealed_permille = (uint32_t)(e->bytes * 1000 / live);
+}
+
 static void seal_entry(struct ring *r, struct ring_entry *e)
 {
 	struct store *s = r->store;
-	uint64_t number = e->number, wal;
+	uint64_t number = e->number;
 	char path[256], why[200];
 	sqlite3 *db = TAKE_PTR(e->db);
-	int rc;
+	bool made = false, behind = is_behind(r), skip = e->unindexed;
+	int rc = SQLITE_OK;
 
 	snprintf(path, sizeof(path), "%s", e->path);
 	pthread_mutex_unlock(&s->lock);
-	rc = segment_seal(db, path, s->gid, why, sizeof(why));
+	if (!skip && !index_segment(r, &db, path, behind, &made, &rc, why, sizeof(why))) {
+		sqlite3_close(db);
+		pthread_mutex_lock(&s->lock);
+		return;
+	}
+	if (rc == SQLITE_OK)
+		rc = segment_seal(db, path, s->gid, why, sizeof(why));
+	else
+		segment_discard(db);
 	pthread_mutex_lock(&s->lock);
 	e = ring_find_entry(r, number);
 	if (!e) {
@@ -69,9 +142,7 @@ static void seal_entry(struct ring *r, struct ring_entry *e)
 	}
 	switch (rc & 0xff) {
 	case SQLITE_OK:
-		e->state = ENTRY_SEALED;
-		e->bytes = segment_size(path, &wal);
-		s->attach_stale = true;
+		sealed(r, e, made);
 		break;
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
@@ -82,6 +153,7 @@ static void seal_entry(struct ring *r, struct ring_entry *e)
 		break;
 	default:
 		e->retry_ns = clock_mono_ns() + RETRY_NS;
+		e->unindexed = !made; /* said and counted already */
 		r->stats.errors += (rc & 0xff) != SQLITE_BUSY;
 		break;
 	}
@@ -294,20 +366,25 @@ static void *sealer_run(void *arg)
 
 int sealer_start(struct store *s)
 {
-	int r = thread_start(&s->sealer, "store-seal", sealer_run, s);
+	int r;
 
+	/* Sorts of indexes belong where the room for them is known to be, and are gone with it. */
+	sqlite3_temp_directory = s->dir;
+	r = thread_start(&s->sealer, "store-seal", sealer_run, s);
 	s->sealer_started = r == 0;
 	return r;
 }
 
 void sealer_finish(struct store *s)
 {
-	if (!s->sealer_started)
-		return;
-	pthread_mutex_lock(&s->lock);
-	atomic_store(&s->sealer_stop, true);
-	sealer_poke(s);
-	pthread_mutex_unlock(&s->lock);
-	pthread_join(s->sealer, NULL);
-	s->sealer_started = false;
+	if (s->sealer_started) {
+		pthread_mutex_lock(&s->lock);
+		atomic_store(&s->sealer_stop, true);
+		sealer_poke(s);
+		pthread_mutex_unlock(&s->lock);
+		pthread_join(s->sealer, NULL);
+		s->sealer_started = false;
+	}
+	if (sqlite3_temp_directory == s->dir)
+		sqlite3_temp_directory = NULL;
 }

@@ -80,6 +80,14 @@ void segment_close(struct segment *seg);
  * any case. SQLITE_BUSY: a reader holds it, again later.
  */
 int segment_seal(sqlite3 *db, const char *path, gid_t gid, char *why, size_t cap);
+/*
+ * Before it: an index on each column that its table says people look for, one transaction each, at
+ * a part of a core; readers aren't in the way nor kept waiting. *db as in segment_seal(), opened if
+ * NULL. made: at least one is there. SQLITE_INTERRUPT: stop was set. After any failure the segment
+ * is as sound as before, and what was made stays.
+ */
+int segment_index(sqlite3 **db, const char *path, const struct segment_tables *tables,
+		  const atomic_bool *stop, bool *made, char *why, size_t cap);
 /* Closes without touching the file, which is gone or damaged. */
 void segment_discard(sqlite3 *db);
 /* PRAGMA quick_check by a connection of its own; SQLITE_CORRUPT with the first finding in why. stop

@@ -75,6 +75,8 @@ struct store_stats {
 	uint64_t dict_full;   /* cells stored inline: the segment's dictionary had no room */
 	uint64_t bytes;       /* on disk now */
 	uint64_t segments, evicted, quarantined;
+	uint64_t indexed;   /* segments that were sealed with their indexes */
+	uint64_t unindexed; /* and without: no room, an error, or the sealer was behind */
 	uint64_t errors; /* SQLite errors that were survived */
 	uint32_t queue_len, queue_cap;
 	uint64_t commit_ns_max, commit_ns_total;

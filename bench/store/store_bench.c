@@ -407,7 +407,9 @@ static sqlite3 *attach_ring(const char *dir, uint64_t *newest, struct decoder **
 		if (info.ts_max > *newest)
 			*newest = info.ts_max;
 		must(db, decoder_new(&decoders[i], db, files[i].schema), "decoder");
-		arms[narms++] = (struct schema_arm){files[i].schema, info.columns, info.dict};
+		arms[narms++] = (struct schema_arm){.schema = files[i].schema,
+						    .columns = info.columns,
+						    .dict = info.dict};
 	}
 	for (uint32_t i = 0; i < flow_rows_table.nfields; i++)
 		if (strstr(TOP_TALKERS, flow_rows_table.fields[i].name))

@@ -34,7 +34,7 @@ struct bash_row {
 
 static const struct field bash_fields[] = {
 	FIELD(bash_row, ts, U64, TIME, TAG, "ns", "when the line was entered"),
-	FIELD(bash_row, pid, U32, INT64, TAG, "", "process of the shell"),
+	FIELD(bash_row, pid, U32, INT64, TAG, "", "process of the shell", .indexed = true),
 	FIELD(bash_row, ppid, U32, INT64, TAG, "", "its parent"),
 	FIELD(bash_row, uid, U32, INT64, TAG, "", "user of the shell"),
 	FIELD(bash_row, user, STR, TEXT, TAG, "", "its name in the shell's own passwd",

@@ -63,7 +63,7 @@ struct log_row {
 
 #define WHOS(st, ports)                                                                           \
 	WHO(st, pid, U32, INT64, "process that asked; incoming: that answered",                   \
-	    .null = NULL_ZERO),                                                                   \
+	    .null = NULL_ZERO, .indexed = true),                                                  \
 		WHO(st, process_name, CHARS, TEXT, "its name (comm of the thread-group leader)",  \
 		    .null = NULL_ZERO, .dict = true),                                             \
 		WHO(st, cgroup_id, U64, INT64, "its control group in the v2 hierarchy",           \

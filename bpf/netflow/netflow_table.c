@@ -76,7 +76,8 @@ struct connection_row {
 	}
 
 #define ENDS(st)                                                                                   \
-	END(st, pid, U32, INT64, "process that owns the socket", .null = NULL_ZERO),               \
+	END(st, pid, U32, INT64, "process that owns the socket", .null = NULL_ZERO,                \
+	    .indexed = true),                                                                      \
 		END(st, process_name, CHARS, TEXT, "its name (comm of the thread-group leader)",   \
 		    .null = NULL_ZERO, .dict = true),                                              \
 		END(st, cgroup_id, U64, INT64, "its control group in the v2 hierarchy",            \
@@ -97,7 +98,8 @@ struct connection_row {
 		END(st, src_ip, IP, IP, "local address", .null = NULL_ZERO, .dict = true),         \
 		END(st, src_port, U16, INT64, "local port; NULL where ephemeral_port aggregates",  \
 		    .null = NULL_ZERO),                                                            \
-		END(st, dst_ip, IP, IP, "remote address", .null = NULL_ZERO, .dict = true),        \
+		END(st, dst_ip, IP, IP, "remote address", .null = NULL_ZERO, .dict = true,         \
+		    .indexed = true),                                                              \
 		END(st, dst_port, U16, INT64, "remote port; NULL where ephemeral_port aggregates", \
 		    .null = NULL_ZERO),                                                            \
 		END(st, src_ip_type, ENUM, TEXT, "private, loopback, multicast or other",          \

@@ -41,7 +41,7 @@ struct hello_row {
 
 static const struct field hello_fields[] = {
 	FIELD(hello_row, ts, U64, TIME, TAG, "ns", "when it was sent"),
-	TAG(pid, U32, INT64, "process that connected", .null = NULL_ZERO),
+	TAG(pid, U32, INT64, "process that connected", .null = NULL_ZERO, .indexed = true),
 	TAG(process_name, CHARS, TEXT, "its name (comm of the thread-group leader)",
 	    .null = NULL_ZERO, .dict = true),
 	TAG(cgroup_id, U64, INT64, "its control group in the v2 hierarchy", .null = NULL_ZERO),
@@ -51,7 +51,8 @@ static const struct field hello_fields[] = {
 	TAG(family, ENUM, TEXT, "IPv4 or IPv6", .names = family_names, .dict = true),
 	TAG(src_ip, IP, IP, "local address", .null = NULL_ZERO, .dict = true),
 	TAG(src_port, U16, INT64, "local port"),
-	TAG(dst_ip, IP, IP, "remote address, before NAT", .null = NULL_ZERO, .dict = true),
+	TAG(dst_ip, IP, IP, "remote address, before NAT", .null = NULL_ZERO, .dict = true,
+	    .indexed = true),
 	TAG(dst_port, U16, INT64, "remote port"),
 	TAG(server_name, STR, TEXT,
 	    "name that the client wants to talk to, in lower case; NULL: it says none",

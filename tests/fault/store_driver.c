@@ -38,11 +38,12 @@ static void print_stats(struct store *s)
 	store_get_stats(s, RING_FLOW, &st);
 	printf("stats {\"rows\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"lost\": %" PRIu64
 	       ", \"bytes\": %" PRIu64 ", \"segments\": %" PRIu64 ", \"evicted\": %" PRIu64
-	       ", \"quarantined\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"last_ts\": %" PRIu64
+	       ", \"quarantined\": %" PRIu64 ", \"indexed\": %" PRIu64 ", \"unindexed\": %" PRIu64
+	       ", \"errors\": %" PRIu64 ", \"last_ts\": %" PRIu64
 	       ", \"bumped\": %" PRIu64 ", \"queue\": %u, \"commit_ms_max\": %" PRIu64
 	       ", \"push_ms_max\": %" PRIu64 ", \"state\": \"%s\"}\n",
 	       st.rows, st.rows_refused, st.rows_lost, st.bytes, st.segments, st.evicted,
-	       st.quarantined, st.errors, store_last_ts(s, &flow_rows_table), st.rows_bumped,
+	       st.quarantined, st.indexed, st.unindexed, st.errors, store_last_ts(s, &flow_rows_table), st.rows_bumped,
 	       st.queue_len, (uint64_t)(st.commit_ns_max / NSEC_PER_MSEC),
 	       (uint64_t)(push_ns_max / NSEC_PER_MSEC), st.state);
 	fflush(stdout);

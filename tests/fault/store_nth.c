@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The nth call of each kind fails, for every n until the operation passes: open, push, rotate and
- * seal, query. */
+/* The nth call of each kind fails, for every n until the operation passes: open, push, rotate,
+ * index and seal, query. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -15,6 +15,7 @@
 #include "base/macro.h"
 #include "fault/fault_libc.h"
 #include "fault/fault_vfs.h"
+#include "fault/store_nth.h"
 #include "lib/flow_rows.h"
 #include "store/query.h"
 #include "store/schema.h"
@@ -79,7 +80,7 @@ static uint64_t nth;
 static int64_t late;	   /* how far the monotonic clock is ahead: a second needs no waiting */
 static bool worker_failed; /* what hit it is seen there alone */
 
-static _Noreturn void die(const char *what, const char *why)
+_Noreturn void nth_die(const char *what, const char *why)
 {
 	fprintf(stderr, "store_nth: %s, %s, call %" PRIu64 ": %s: %s\n", scenario,
 		kind ? kind->name : "no fault", nth, what, why);
@@ -92,7 +93,7 @@ static void on_event(void *arg, const char *event, const char *detail)
 	t.told++;
 	snprintf(t.last, sizeof(t.last), "%s %s", event, detail);
 	if (!strcmp(event, "quarantined") || !strcmp(event, "damaged"))
-		die("an error that isn't damage was taken for it", detail);
+		nth_die("an error that isn't damage was taken for it", detail);
 }
 
 static void arm(void)
@@ -130,7 +131,7 @@ static int try_open(struct err *err)
 	if (r == 0)
 		r = store_start(t.store, err);
 	if (r < 0 && !err->msg[0])
-		die("no reason was given", strerror(-r));
+		nth_die("no reason was given", strerror(-r));
 	return r;
 }
 
@@ -150,7 +151,7 @@ static struct batch *new_batch(uint64_t *next)
 	b = flow_rows_batch(&t.rows, BATCH_ROWS, *next, 1);
 	fault_libc_exempt(false);
 	if (!b)
-		die("out of memory", "really");
+		nth_die("out of memory", "really");
 	*next += BATCH_ROWS;
 	return b;
 }
@@ -173,32 +174,32 @@ static void push(unsigned int batches, bool must)
 		r = store_push(t.store, b);
 		batch_unref(b);
 		if (r < 0 && must)
-			die("cannot push", strerror(-r));
+			nth_die("cannot push", strerror(-r));
 	}
 	r = store_flush(t.store, 20 * NSEC_PER_SEC);
 	store_get_stats(t.store, RING_FLOW, &after);
 	if (r == -ETIMEDOUT)
-		die("flush", "no answer");
+		nth_die("flush", "no answer");
 	if (r < 0 && must)
-		die("cannot store after the fault is over", t.last);
+		nth_die("cannot store after the fault is over", t.last);
 	if (after.rows + after.rows_lost + after.rows_refused - before.rows - before.rows_lost -
 		    before.rows_refused !=
 	    batches * BATCH_ROWS)
-		die("the ledger", "rows are neither stored nor lost nor refused");
+		nth_die("the ledger", "rows are neither stored nor lost nor refused");
 	if (r == 0 && after.rows - before.rows != batches * BATCH_ROWS)
-		die("flush", "acknowledged what isn't stored");
+		nth_die("flush", "acknowledged what isn't stored");
 	if (after.rows_lost > before.rows_lost && told == t.told && !strcmp(after.state, "ok"))
-		die("rows were lost", "and no event tells it");
+		nth_die("rows were lost", "and no event tells it");
 }
 
-static int64_t ask(sqlite3 *db, const char *sql)
+int64_t nth_ask(sqlite3 *db, const char *sql)
 {
 	sqlite3_stmt *st = NULL;
 	int64_t v;
 
 	if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) != SQLITE_OK ||
 	    sqlite3_step(st) != SQLITE_ROW)
-		die(sql, sqlite3_errmsg(db));
+		nth_die(sql, sqlite3_errmsg(db));
 	v = sqlite3_column_int64(st, 0);
 	sqlite3_finalize(st);
 	return v;
@@ -218,23 +219,23 @@ static void check_files(uint64_t last)
 		if (files[i].ring != RING_FLOW)
 			continue;
 		if (sqlite3_open_v2(files[i].path, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK)
-			die(files[i].path, "cannot open it");
-		count = ask(db, "SELECT count(*) FROM netflow_data");
-		if (count != ask(db, "SELECT rows FROM segment_tables"))
-			die(files[i].path, "its counter is not its rows");
-		if (ask(db, "SELECT count(*) FROM netflow WHERE dst_ip IS NULL"))
-			die(files[i].path, "ids that aren't in the dictionary");
+			nth_die(files[i].path, "cannot open it");
+		count = nth_ask(db, "SELECT count(*) FROM netflow_data");
+		if (count != nth_ask(db, "SELECT rows FROM segment_tables"))
+			nth_die(files[i].path, "its counter is not its rows");
+		if (nth_ask(db, "SELECT count(*) FROM netflow WHERE dst_ip IS NULL"))
+			nth_die(files[i].path, "ids that aren't in the dictionary");
 		if (count && !low)
-			low = ask(db, "SELECT min(ts) FROM netflow_data");
+			low = nth_ask(db, "SELECT min(ts) FROM netflow_data");
 		if (count)
-			high = ask(db, "SELECT max(ts) FROM netflow_data");
+			high = nth_ask(db, "SELECT max(ts) FROM netflow_data");
 		rows += count;
 		sqlite3_close(db);
 	}
 	if ((uint64_t)high != last)
-		die("the last row", "is not the last acknowledged");
+		nth_die("the last row", "is not the last acknowledged");
 	if (rows && rows != high - low + 1)
-		die("rows", "there is a hole");
+		nth_die("rows", "there is a hole");
 }
 
 /* Scenarios: with the fault armed; they may fail, in order. */
@@ -253,7 +254,7 @@ static void run_push(void)
 	struct err err = {};
 
 	if (try_open(&err) < 0)
-		die("cannot open", err.msg);
+		nth_die("cannot open", err.msg);
 	arm();
 	push(3, false);
 }
@@ -278,13 +279,31 @@ static void run_rotate(void)
 	struct err err = {};
 
 	if (try_open(&err) < 0)
-		die("cannot open", err.msg);
+		nth_die("cannot open", err.msg);
 	arm();
 	push(1, false); /* max_rows is one batch a segment */
 	push(1, false);
 	fault_libc_exempt(true);
 	wait_sealed(20);
 	fault_libc_exempt(false);
+}
+
+static void open_index(void)
+{
+	struct err err = {};
+
+	if (try_open(&err) < 0)
+		nth_die("cannot open", err.msg);
+	push(NTH_INDEX_ROWS / BATCH_ROWS, true);
+	close_store();
+	nth_index_begin(t.ring);
+}
+
+static void run_index(void)
+{
+	nth_index_restore();
+	arm();
+	nth_index_seal();
 }
 
 static int on_columns(void *arg, const struct query_column *cols, size_t ncols)
@@ -315,9 +334,9 @@ static int query(struct err *err)
 	int r = query_run(t.engine, &q, &sink, err);
 
 	if (r == 0 && rows != 3)
-		die("a query", "answered without an error and not with its three rows");
+		nth_die("a query", "answered without an error and not with its three rows");
 	if (r < 0 && !err->msg[0])
-		die("a query", "failed without a reason");
+		nth_die("a query", "failed without a reason");
 	return r;
 }
 
@@ -336,14 +355,14 @@ static void run_worker(void)
 	FILE *f = fopen(t.fault_file, "we");
 
 	if (!f)
-		die(t.fault_file, strerror(errno));
+		nth_die(t.fault_file, strerror(errno));
 	fprintf(f, "%td %" PRIu64 "\n", kind - kinds, nth);
 	fclose(f);
 	fault_libc_exempt(true);
 	worker_failed = query(&err) < 0;
 	unlink(t.fault_file);
 	if (worker_failed && strstr(err.msg, "signal"))
-		die("the worker crashed", err.msg);
+		nth_die("the worker crashed", err.msg);
 }
 
 static void worker_faults(void)
@@ -373,7 +392,7 @@ static void check_after(void)
 	uint64_t last;
 
 	if (!t.store && try_open(&err) < 0)
-		die("cannot open after the fault is over", err.msg);
+		nth_die("cannot open after the fault is over", err.msg);
 	push(1, true);
 	last = store_last_ts(t.store, &flow_rows_table);
 	close_store();
@@ -395,29 +414,33 @@ static void open_engine(void)
 	struct err err = {};
 
 	if (try_open(&err) < 0)
-		die("cannot open", err.msg);
+		nth_die("cannot open", err.msg);
 	push(3, true);
 	close_store();
 	if (query_engine_new(&t.engine, &options, &err) < 0 || query(&err) < 0)
-		die("the engine", err.msg);
+		nth_die("the engine", err.msg);
 }
 
-static unsigned int run_kind(void (*run)(void), bool is_query)
+static void check_query(void)
+{
+	struct err err = {};
+
+	if (query(&err) < 0)
+		nth_die("a query after the fault is over", err.msg);
+}
+
+static unsigned int run_kind(void (*run)(void), void (*check)(void))
 {
 	unsigned int runs = 0;
 
 	for (nth = 1; nth < N_MAX; nth += STRIDE(nth)) {
-		struct err err = {};
 		bool hit;
 
 		worker_failed = false;
 		run();
 		hit = disarm() || worker_failed;
 		runs++;
-		if (!is_query)
-			check_after();
-		else if (query(&err) < 0)
-			die("a query after the fault is over", err.msg);
+		check();
 		if (!hit)
 			break;
 	}
@@ -426,15 +449,16 @@ static unsigned int run_kind(void (*run)(void), bool is_query)
 
 static const struct {
 	const char *name;
-	void (*run)(void);
-	bool is_query;
+	void (*prepare)(void);
+	void (*run)(void), (*check)(void);
 	uint64_t max_rows;
 } scenarios[] = {
-	{"open", run_open, false, 3000},
-	{"push", run_push, false, 3000},
-	{"rotate", run_rotate, false, 7 * BATCH_ROWS},
-	{"query", run_query, true, 3000},
-	{"worker", run_worker, true, 3000},
+	{"open", NULL, run_open, check_after, 3000},
+	{"push", NULL, run_push, check_after, 3000},
+	{"rotate", NULL, run_rotate, check_after, 7 * BATCH_ROWS},
+	{"index", open_index, run_index, nth_index_check, 0},
+	{"query", open_engine, run_query, check_query, 3000},
+	{"worker", open_engine, run_worker, check_query, 3000},
 };
 
 /* store_nth DIR SCENARIO */
@@ -449,7 +473,7 @@ int main(int argc, char **argv)
 		query_worker_main(argc, argv);
 	}
 	if (argc != 3) {
-		fprintf(stderr, "usage: store_nth DIR open|push|rotate|query|worker\n");
+		fprintf(stderr, "usage: store_nth DIR open|push|rotate|index|query|worker\n");
 		return 2;
 	}
 	fault_vfs_register();
@@ -461,13 +485,13 @@ int main(int argc, char **argv)
 		if (strcmp(scenarios[i].name, scenario))
 			continue;
 		t.max_rows = scenarios[i].max_rows;
-		if (scenarios[i].is_query)
-			open_engine();
+		if (scenarios[i].prepare)
+			scenarios[i].prepare();
 		for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
 			unsigned int n;
 
 			kind = &kinds[k];
-			n = run_kind(scenarios[i].run, scenarios[i].is_query);
+			n = run_kind(scenarios[i].run, scenarios[i].check);
 			printf("%s, %s: passes at call %" PRIu64 ", %u runs\n", scenario,
 			       kind->name, nth, n);
 			fflush(stdout);

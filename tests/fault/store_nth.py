@@ -29,7 +29,7 @@ def run(scenario):
 def main():
     failed = False
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for scenario, code, out in pool.map(run, ("rotate", "push", "open", "worker", "query")):
+        for scenario, code, out in pool.map(run, ("rotate", "push", "open", "worker", "query", "index")):
             print("".join(out.splitlines(True)[-40:] if code else out.splitlines(True)[-1:]), end="", flush=True)
             failed |= code != 0
     sys.exit(1 if failed else 0)

@@ -14,7 +14,7 @@ static const char *const ip_type_names[] = {"", "private", "loopback", "multicas
 #define ROW(m, r, t, k, ...) FIELD(flow_rows_row, m, r, t, k, "", "as in netflow", __VA_ARGS__)
 static const struct field flow_fields[] = {
 	ROW(ts, U64, TIME, TAG),
-	ROW(pid, U32, INT64, TAG, .null = NULL_ZERO),
+	ROW(pid, U32, INT64, TAG, .null = NULL_ZERO, .indexed = true),
 	ROW(process_name, CHARS, TEXT, TAG, .null = NULL_ZERO, .dict = true),
 	ROW(cgroup_id, U64, INT64, TAG, .null = NULL_ZERO),
 	ROW(container_id, STR, TEXT, TAG, .null = NULL_ZERO, .dict = true),
@@ -24,7 +24,7 @@ static const struct field flow_fields[] = {
 	ROW(direction, ENUM, TEXT, TAG, .names = direction_names, .dict = true),
 	ROW(src_ip, IP, IP, TAG, .null = NULL_ZERO, .dict = true),
 	ROW(src_port, U16, INT64, TAG, .null = NULL_ZERO),
-	ROW(dst_ip, IP, IP, TAG, .null = NULL_ZERO, .dict = true),
+	ROW(dst_ip, IP, IP, TAG, .null = NULL_ZERO, .dict = true, .indexed = true),
 	ROW(dst_port, U16, INT64, TAG, .null = NULL_ZERO),
 	ROW(src_ip_type, ENUM, TEXT, TAG, .null = NULL_ZERO, .names = ip_type_names, .dict = true),
 	ROW(dst_ip_type, ENUM, TEXT, TAG, .null = NULL_ZERO, .names = ip_type_names, .dict = true),

@@ -227,7 +227,9 @@ static void test_decoder(void **state)
 					    (unsigned int)table_find(&sample_table, "note")));
 		assert_false(column_set_has(&info.dict, 0));
 		assert_int_equal(decoder_new(&decoders[narms], db, files[i].schema), SQLITE_OK);
-		arms[narms++] = (struct schema_arm){files[i].schema, info.columns, info.dict};
+		arms[narms++] = (struct schema_arm){.schema = files[i].schema,
+						    .columns = info.columns,
+						    .dict = info.dict};
 	}
 	schema_view_sql(&sql, &sample_table, arms, narms, NULL);
 	assert_int_equal(sqlite3_exec(db, sql.data, NULL, NULL, NULL), SQLITE_OK);
@@ -457,6 +459,14 @@ static void test_retention(void **state)
 	st.live_rows = 1;
 	st.live_ts_min = 9900;
 	assert_string_equal(retention_rotate(&limits, &st), "age");
+	st.live_ts_min = 9950;
+	st.live_bytes = 7 << 20;
+	assert_null(retention_rotate(&limits, &st));
+	st.sealed_permille = 900; /* of a WAL it may be less */
+	assert_null(retention_rotate(&limits, &st));
+	st.sealed_permille = 1400; /* its indexes will want their part of the limit */
+	assert_string_equal(retention_rotate(&limits, &st), "bytes");
+	st.sealed_permille = 0;
 	st.live_bytes = 9 << 20;
 	assert_string_equal(retention_rotate(&limits, &st), "bytes");
 
