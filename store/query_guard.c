@@ -251,12 +251,10 @@ bool query_guard_blank(const char *sql)
 	return *skip_blank(sql) == '\0';
 }
 
-int query_guard_keyword(const char *sql, struct err *err)
+const char *query_guard_explained(const char *sql)
 {
 	const char *p = skip_blank(sql);
 
-	if (!*p)
-		return err_set(err, -EINVAL, "the query is empty");
 	if (is_word(p, "EXPLAIN")) {
 		p = skip_blank(p + word_len(p));
 		if (is_word(p, "QUERY")) {
@@ -265,6 +263,15 @@ int query_guard_keyword(const char *sql, struct err *err)
 				p = skip_blank(p + word_len(p));
 		}
 	}
+	return p;
+}
+
+int query_guard_keyword(const char *sql, struct err *err)
+{
+	const char *p = query_guard_explained(sql);
+
+	if (query_guard_blank(sql))
+		return err_set(err, -EINVAL, "the query is empty");
 	if (is_word(p, "SELECT") || is_word(p, "WITH") || is_word(p, "VALUES"))
 		return 0;
 	if (!word_len(p))

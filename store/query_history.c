@@ -132,12 +132,17 @@ static int view(struct query_session *s, uint32_t table, struct err *err)
 {
 	const struct table *t = s->req.tables[table];
 	struct schema_arm arms[SCHEMA_MAX_SEGMENTS] = {0};
+	struct buf where[SCHEMA_MAX_SEGMENTS] = {0};
+	struct query_lookups lookups = {0};
 	struct column_set wanted;
 	_cleanup_buf_ struct buf sql = {0};
 	unsigned int narms = 0;
 	int r;
 
+	if (s->single && s->reads.table[table])
+		query_lookups(s, table, s->req.sql, &lookups);
 	for (unsigned int i = 0; i < s->nsegments; i++) {
+		struct schema_arm *arm = &arms[narms];
 		struct segment_table info = {0};
 
 		if (s->segments[i].ring != schema_ring(t))
@@ -145,12 +150,16 @@ static int view(struct query_session *s, uint32_t table, struct err *err)
 		r = schema_read_table(s->db, s->segments[i].schema, t, &info, err);
 		if (r < 0)
 			return r;
-		arms[narms++] = (struct schema_arm){.schema = s->segments[i].schema,
-						    .columns = info.columns,
-						    .dict = info.dict};
+		*arm = (struct schema_arm){.schema = s->segments[i].schema,
+					   .columns = info.columns,
+					   .dict = info.dict};
+		if (query_lookup_arm(s, t, &info, &lookups, arm, &where[narms]))
+			narms++;
 	}
 	wanted_columns(s, table, &wanted);
 	schema_view_sql(&sql, t, arms, narms, &wanted);
+	for (unsigned int i = 0; i < ARRAY_SIZE(where); i++)
+		buf_free(&where[i]);
 	if (buf_status(&sql) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (exec(s->db, sql.data) != SQLITE_OK)
@@ -237,22 +246,45 @@ static void recorded_loss(struct query_session *s, const char *schema, const cha
 /* Counting more than that would take longer than many a query. */
 #define HELD_MAX 200000
 
-static uint64_t held_rows(struct query_session *s, const char *table, uint64_t from, uint64_t until)
+/* In the segments themselves: the view may hold no more than what the statement looks for. */
+static uint64_t held_in(struct query_session *s, const char *schema, const char *table,
+			uint64_t from, uint64_t until)
 {
 	uint64_t rows = UINT64_MAX;
 	sqlite3_stmt *st = NULL;
 	char sql[200];
 
 	snprintf(sql, sizeof(sql),
-		 "SELECT count(*) FROM (SELECT 1 FROM \"%s\" WHERE ts >= ?1 AND ts <= ?2 LIMIT %d)",
-		 table, HELD_MAX + 1);
+		 "SELECT count(*) FROM (SELECT 1 FROM \"%s\".\"%s_data\" WHERE ts >= ?1 AND ts <= "
+		 "?2 LIMIT %d)",
+		 schema, table, HELD_MAX + 1);
 	if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) == SQLITE_OK) {
 		sqlite3_bind_int64(st, 1, (sqlite3_int64)from);
 		sqlite3_bind_int64(st, 2, until ? (sqlite3_int64)until : INT64_MAX);
-		if (sqlite3_step(st) == SQLITE_ROW && sqlite3_column_int64(st, 0) <= HELD_MAX)
+		if (sqlite3_step(st) == SQLITE_ROW)
 			rows = (uint64_t)sqlite3_column_int64(st, 0);
 	}
 	sqlite3_finalize(st);
+	return rows;
+}
+
+static uint64_t held_rows(struct query_session *s, const struct table *t, uint64_t from,
+			  uint64_t until)
+{
+	uint64_t rows = 0;
+
+	for (unsigned int i = 0; i < s->nsegments; i++) {
+		struct segment_table info = {0};
+		uint64_t n;
+
+		if (s->segments[i].ring != schema_ring(t) ||
+		    schema_read_table(s->db, s->segments[i].schema, t, &info, NULL) < 0 ||
+		    !info.rows)
+			continue;
+		n = held_in(s, s->segments[i].schema, t->name, from, until);
+		if (n > HELD_MAX || (rows += n) > HELD_MAX)
+			return UINT64_MAX;
+	}
 	return rows;
 }
 
@@ -309,7 +341,7 @@ void query_history_loss(struct query_session *s, uint32_t table, const char *sql
 		ret->from_ns = from;
 		ret->until_ns = until;
 		loss_of(s, t, from > ret->since_ns ? from : ret->since_ns, until, &stages);
-		ret->held = stages.lost ? held_rows(s, t->name, from, until) : UINT64_MAX;
+		ret->held = stages.lost ? held_rows(s, t, from, until) : UINT64_MAX;
 	}
 	ret->rows = stages.lost;
 	say_stages(&stages, ret->why, sizeof(ret->why));

@@ -286,6 +286,7 @@ static const char *run_statement(struct query_session *s, const char *sql)
 static void look(struct query_session *s)
 {
 	const char *sql = s->req.sql;
+	unsigned int n = 0;
 
 	do {
 		struct err err = {0};
@@ -296,7 +297,9 @@ static void look(struct query_session *s)
 		st = prepare(s, s->shape, sql, &sql);
 		check_params(s, st);
 		sqlite3_finalize(st);
+		n++;
 	} while (!query_guard_blank(sql));
+	s->single = n == 1;
 }
 
 void query_session_run(struct query_session *s)

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "store/dict.h"
 #include "store/query.h"
 #include "store/query_wire.h"
 #include "store/schema.h"
@@ -33,6 +34,7 @@ struct query_session {
 	unsigned int nsegments;
 	struct decoder *decoders[SCHEMA_MAX_SEGMENTS]; /* one per segment; end with the process */
 	struct query_reads reads;
+	bool single;		 /* one statement: the views may be made for it alone */
 	struct query_live *live; /* [req.ntables] */
 	struct buf out;		 /* frames to send; out_sent bytes of it are gone */
 	size_t out_sent;
@@ -76,6 +78,35 @@ void query_history_loss(struct query_session *s, uint32_t table, const char *sql
 bool query_range(struct query_session *s, uint32_t table, const char *sql, uint64_t *ret_from,
 		 uint64_t *ret_until);
 
+/* Values that every row must have to be in the statement's answer. */
+#define QUERY_LOOKUPS_MAX 8
+struct query_lookup {
+	unsigned int column;
+	enum {
+		LOOKUP_INT,   /* column = i */
+		LOOKUP_TEXT,  /* column = text */
+		LOOKUP_CIDR,  /* in_cidr(column, text) */
+		LOOKUP_RANGE, /* column < or > whatever */
+	} how;
+	int64_t i;
+	char text[DICT_MAX_LEN + 1];
+};
+struct query_lookups {
+	unsigned int n;
+	struct query_lookup of[QUERY_LOOKUPS_MAX];
+};
+/* query_range.c: what the only scan of a table looks for; none if it has several, or when it can't
+ * be known for sure. */
+void query_lookups(struct query_session *s, uint32_t table, const char *sql,
+		   struct query_lookups *ret);
+/*
+ * query_lookup.c: completes the arm with a condition on its cells, as text in where (the caller's).
+ * False: the segment has no such row, the view does without it.
+ */
+bool query_lookup_arm(struct query_session *s, const struct table *t,
+		      const struct segment_table *info, const struct query_lookups *lookups,
+		      struct schema_arm *arm, struct buf *where);
+
 /* query_file.c: one file instead of the ring; likewise before the sandbox. */
 int query_file_open(struct query_session *s, struct err *err);
 /* As query_history_loss, from what the snapshot says of itself. */
@@ -89,6 +120,8 @@ void query_guard_limits(sqlite3 *db);
 void query_guard_arm(struct query_session *s, sqlite3 *db);
 /* Nothing but blanks, comments and semicolons. */
 bool query_guard_blank(const char *sql);
+/* What stands behind EXPLAIN or EXPLAIN QUERY PLAN, or else the statement. */
+const char *query_guard_explained(const char *sql);
 /* -EPERM unless the statement begins with SELECT, VALUES, WITH or EXPLAIN of one. */
 int query_guard_keyword(const char *sql, struct err *err);
 /* What db says about the statement as one of our errnos and texts. */
