@@ -143,7 +143,8 @@ def check_rungs():
         # With nothing attached the storm wouldn't matter; it is over all the same.
         t.wait_until(lambda: d.plugin("netflow")["state"] in ("running", "degraded") and
                      d.plugin("sni")["state"] in ("running", "degraded"), 40, "both back", 0.5)
-        back = [r["plugin"] for r in decisions(d, "act = 'enable'")]
+        # On a slow host a decision can come while the last one is still starting: it has nothing left to do, and says so.
+        back = [r["plugin"] for r in decisions(d, "act = 'enable' AND plugin IS NOT NULL")]
         t.equal(back, ["netflow", "sni"], "back by priority")
         d.wait_sql("SELECT 1 FROM governor_decisions WHERE from_state = 'sample' AND to_state = 'ok'", 40)
         t.true(decisions(d, "act = 'unsample'"), "sampling went step by step")
