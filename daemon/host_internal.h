@@ -53,6 +53,7 @@ struct slot {
 	uint64_t drained_ns, looked_ns; /* by the drain timer; CLOCK_MONOTONIC */
 	uint64_t pass_end;
 	sd_event_source *tick, *expire;
+	sd_event_source *half_full; /* of the ring: it wakes us */
 	sd_event_source *watch; /* of a file that the plugin reads */
 	int (*watch_ready)(struct instance *in);
 

@@ -224,6 +224,7 @@ static void host_tell_load(const struct host *h, bool begins)
 
 static void slot_close(struct slot *s)
 {
+	s->half_full = sd_event_source_disable_unref(s->half_full);
 	if (s->ring)
 		ring_buffer__free(s->ring);
 	s->ring = NULL;

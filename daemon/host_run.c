@@ -12,7 +12,7 @@
 #define LOG_MODULE "host"
 #include "base/log.h"
 
-/* Kernel side never wakes us: events are at most that old when they are read. */
+/* Events are at most that old when they are read; a ring that is half full wakes us before. */
 #define DRAIN_INTERVAL_NS (100 * NSEC_PER_MSEC)
 /* While a ring would be full within four of those it is read sooner: it holds ten times as much. */
 #define DRAIN_BUSY_NS	 (10 * NSEC_PER_MSEC)
@@ -55,17 +55,6 @@ static int on_sample(void *ctx, void *data, size_t len)
 			    (s->pass % PASS_CLOCK_EVERY == 0 && clock_mono_ns() >= s->pass_end)))
 		return -EAGAIN; /* libbpf has moved on behind this sample */
 	return 0;
-}
-
-int slot_ring_open(struct slot *s, struct err *err)
-{
-	int fd = bpf_object__find_map_fd_by_name(s->in.obj, "events");
-
-	if (fd < 0)
-		return err_set(err, fd, "its BPF object has no map 'events'");
-	s->ring = ring_buffer__new(fd, on_sample, s, NULL);
-	return s->ring ? 0
-		       : err_set(err, -errno, "cannot map its ring buffer: %s", strerror(errno));
 }
 
 bool slot_drain(struct slot *s, bool bounded)
@@ -140,6 +129,30 @@ static int on_drain(sd_event_source *source, uint64_t usec, void *arg)
 	h->drain_ns = fast ? DRAIN_BUSY_NS : interval_for(h->drain_ns, thread_ns() - spent);
 	next = now + h->drain_ns;
 	return sd_event_source_set_time(source, more ? 0 : next / NSEC_PER_USEC);
+}
+
+static int on_half_full(sd_event_source *source, int fd, uint32_t revents, void *arg)
+{
+	struct slot *s = arg;
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	return s->loaded ? on_drain(s->host->drain, 0, s->host) : 0;
+}
+
+int slot_ring_open(struct slot *s, struct err *err)
+{
+	int fd = bpf_object__find_map_fd_by_name(s->in.obj, "events"), r;
+
+	if (fd < 0)
+		return err_set(err, fd, "its BPF object has no map 'events'");
+	s->ring = ring_buffer__new(fd, on_sample, s, NULL);
+	if (!s->ring)
+		return err_set(err, -errno, "cannot map its ring buffer: %s", strerror(errno));
+	/* Only what the programs ask for: as a level, each sample that is there would wake us. */
+	r = sd_event_add_io(s->host->o.loop, &s->half_full, fd, EPOLLIN | EPOLLET, on_half_full, s);
+	return r < 0 ? err_set(err, r, "cannot watch its ring buffer: %s", strerror(-r)) : 0;
 }
 
 int host_drain_start(struct host *h)

@@ -169,11 +169,7 @@ static __always_inline void send(struct exec_event *e)
 
 	if (size > EXEC_DATA_MAX)
 		size = EXEC_DATA_MAX;
-	if (bpf_ringbuf_output(&events, e, offsetof(struct exec_event, data) + size,
-			       BPF_RB_NO_WAKEUP))
-		plugin_count(PLUGIN_STAT_RING_FULL);
-	else
-		plugin_count(PLUGIN_STAT_SUBMITTED);
+	event_output(e, offsetof(struct exec_event, data) + size);
 }
 
 /* From the parent to the first process of the pid namespaces that we see. */

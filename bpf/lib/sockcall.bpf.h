@@ -174,9 +174,5 @@ static __always_inline void sockcall_send(struct sockcall_event *e)
 
 	if (n > SOCKCALL_NAME_SIZE)
 		n = SOCKCALL_NAME_SIZE;
-	if (bpf_ringbuf_output(&events, e, offsetof(struct sockcall_event, name) + n,
-			       BPF_RB_NO_WAKEUP))
-		plugin_count(PLUGIN_STAT_RING_FULL);
-	else
-		plugin_count(PLUGIN_STAT_SUBMITTED);
+	event_output(e, offsetof(struct sockcall_event, name) + n);
 }

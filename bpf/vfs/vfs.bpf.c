@@ -283,11 +283,7 @@ static __always_inline void send(struct vfs_event *e, __u32 size)
 {
 	if (size > VFS_DATA_MAX)
 		size = VFS_DATA_MAX;
-	if (bpf_ringbuf_output(&events, e, offsetof(struct vfs_event, data) + size,
-			       BPF_RB_NO_WAKEUP))
-		plugin_count(PLUGIN_STAT_RING_FULL);
-	else
-		plugin_count(PLUGIN_STAT_SUBMITTED);
+	event_output(e, offsetof(struct vfs_event, data) + size);
 }
 
 static __always_inline bool result_wanted(const struct vfs_config *c, long ret)
