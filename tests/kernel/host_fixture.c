@@ -40,6 +40,7 @@ static int plug_setup(struct instance *in, struct err *err)
 static int plug_start(struct instance *in, struct err *err)
 {
 	seen.starts++;
+	seen.ring_fd = bpf_object__find_map_fd_by_name(in->obj, "events");
 	if (strcmp(opt_str(in->opts, "mode"), "late") == 0)
 		return err_set(err, -ENODEV, "too late");
 	return 0;

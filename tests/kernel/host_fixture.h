@@ -16,6 +16,7 @@ struct seen {
 	uint64_t forks, selfs, floods, calls, calls_ok, rows, row_sum, last_row_ts, losses;
 	char last_event[64], last_actor[32];
 	bool serving, order_ok;
+	int ring_fd; /* of the run that started last */
 };
 extern struct seen seen;
 

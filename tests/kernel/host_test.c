@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -379,6 +380,41 @@ static void what_is_lost_is_counted(void **state)
 	assert_in_range(info.map_bytes, 65536, 1 << 20);
 }
 
+static int wakes(int epoll, int timeout_ms)
+{
+	struct epoll_event event;
+	int r = epoll_wait(epoll, &event, 1, timeout_ms);
+
+	assert_true(r >= 0);
+	return r;
+}
+
+/* Once when half of it is full, and again when that half was read and another is full. */
+static void a_half_full_ring_wakes_us(void **state)
+{
+	static const struct keyval options[] = {{"ring_size", "64KiB"}};
+	struct epoll_event edge = {.events = EPOLLIN | EPOLLET};
+	struct fixture *f = *state;
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	assert_true(epoll >= 0);
+	enable(f, options, 1);
+	assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, seen.ring_fd, &edge), 0);
+	for (unsigned int i = 1; i <= 3; i++) {
+		flood(f, 2000);
+		assert_int_equal(wakes(epoll, 100), 0);
+		flood(f, 100);
+		assert_int_equal(wakes(epoll, 10000), 1);
+		flood(f, 1900);
+		assert_int_equal(wakes(epoll, 100), 0);
+		while (seen.floods < 4000 * i)
+			turn(f, 10);
+	}
+	assert_int_equal(seen.floods, 12000);
+	close(epoll);
+	disable(f);
+}
+
 static void options_at_run_time(void **state)
 {
 	static const struct keyval picky = {"picky", "true"}, interval = {"interval", "1s"},
@@ -520,6 +556,7 @@ int main(void)
 		test(failures_on_the_way_up),
 		test(a_flood_starves_nobody),
 		test(what_is_lost_is_counted),
+		test(a_half_full_ring_wakes_us),
 		test(options_at_run_time),
 		test(for_a_while),
 		test(kept_over_a_restart),
