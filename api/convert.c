@@ -97,6 +97,9 @@ static Ringside__V1__PluginStats *msg_plugin_stats(struct arena *a, const struct
 	m->run_count = p->run_count;
 	m->run_time = p->run_time_ns;
 	m->missed_runs = p->missed_runs;
+	m->user_time = p->user_time_ns;
+	m->rows_stored = p->rows_stored;
+	m->bytes_stored = p->bytes_stored;
 	return m;
 }
 

@@ -43,6 +43,8 @@ struct plugin_info {
 	uint64_t events, rows, kernel_drops, rows_dropped, decode_errors, map_bytes, ring_bytes;
 	uint64_t filtered; /* left out as its options say, in the kernel or later */
 	uint64_t run_count, run_time_ns, missed_runs;
+	uint64_t user_time_ns; /* in the daemon, for it */
+	uint64_t rows_stored, bytes_stored;
 	uint64_t sampled; /* events left out on purpose, to stay within a limit */
 	char etag[24];
 	unsigned int ntables, nprograms, noptions;

@@ -30,6 +30,9 @@ struct host_options {
 	void (*publish)(void *ctx, struct batch *batch);
 	/* Where the rows of a table left off: what the store holds. */
 	uint64_t (*last_ts)(void *ctx, const struct table *table);
+	/* What the store has of all its tables, since the daemon started. May be NULL. */
+	void (*stored)(void *ctx, const struct plugin *plugin, uint64_t *ret_rows,
+		       uint64_t *ret_bytes);
 	/* A plugin came, went or failed: audit row, watchers. actor: "rpc", "config", "timer",
 	 * "stop". */
 	void (*on_change)(void *ctx, const char *plugin, const char *event, const char *detail,
@@ -88,17 +91,21 @@ typedef void (*host_ledger_fn)(void *arg, unsigned int i, const struct plugin *p
 /* All plugins, i from 0. */
 void host_ledgers(struct host *h, host_ledger_fn fn, void *arg);
 
-/* What a running plugin cost since the last call, a second of it. */
+/* What a running plugin cost, a second of it. */
 struct plugin_cost {
 	const char *plugin;
 	double events, runs, rows; /* a second */
+	double rows_stored, bytes_stored;
 	double run_time_avg;	   /* ns; 0: no runs */
 	double kernel_mcores, user_mcores;
 	uint64_t map_bytes, ring_bytes, sampled;
 	unsigned int shed_step;
 };
 typedef void (*host_cost_fn)(void *arg, const struct plugin_cost *cost);
+/* Since the last call. */
 void host_costs(struct host *h, host_cost_fn fn, void *arg);
+/* In the last three seconds or so, the newest counting most; sampled since the plugin's start. */
+void host_costs_now(struct host *h, host_cost_fn fn, void *arg);
 
 /*
  * The governor's ladder. A step leaves out half of the events that can be sampled and doubles

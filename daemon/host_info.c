@@ -202,7 +202,7 @@ double host_kernel_mcores(const struct host *h)
 
 	for (unsigned int i = 0; i < h->nslots; i++)
 		if (h->slots[i].loaded)
-			sum += h->slots[i].kernel_mcores;
+			sum += h->slots[i].now.kernel_mcores;
 	return sum;
 }
 
@@ -401,6 +401,8 @@ void host_info(struct host *h, const struct plugin *p, struct plugin_info *ret)
 	ret->rows_dropped =
 		s->in.count.rows_lost; /* what sinks refuse is added by whoever sees the bus */
 	ret->sampled = s->in.count.kernel[PLUGIN_STAT_SAMPLED];
+	ret->user_time_ns = s->user_ns;
+	slot_stored(s, &ret->rows_stored, &ret->bytes_stored);
 	ret->map_bytes = s->map_bytes;
 	ret->ring_bytes = s->ring_bytes;
 }

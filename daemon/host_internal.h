@@ -28,7 +28,7 @@ enum host_loss {
 /* What a plugin's present run has cost so far. */
 struct slot_totals {
 	uint64_t at_ns; /* CLOCK_MONOTONIC; 0: none yet */
-	uint64_t run_ns, runs, user_ns, events, rows, sampled;
+	uint64_t run_ns, runs, user_ns, events, rows, sampled, stored, stored_bytes;
 };
 
 /* One per plugin of this build, running or not. */
@@ -73,7 +73,8 @@ struct slot {
 	char sampled_text[HOST_SAMPLING_TEXT], sampled_path[256];
 	unsigned int shed_steps; /* that the plugin has */
 	struct slot_totals rated, logged; /* at the last second; at the last row of its cost */
-	double kernel_mcores, user_mcores, rows_rate; /* of the last seconds */
+	struct plugin_cost now; /* rates of the last seconds */
+	uint64_t stored_before, stored_bytes_before; /* this run */
 };
 
 struct host {
@@ -100,6 +101,8 @@ void slot_shed_apply(struct slot *s);
 unsigned int slot_shed_step(const struct slot *s);
 /* Each second: what a loaded plugin costs. */
 void slot_rate(struct slot *s, uint64_t now_ns);
+/* What the store has of this run's rows, and what they take. */
+void slot_stored(const struct slot *s, uint64_t *ret_rows, uint64_t *ret_bytes);
 
 /* host_sampling.c */
 bool slot_samples(const struct slot *s);

@@ -324,6 +324,9 @@ int slot_load(struct slot *s, struct err *err)
 	s->ring_watch = (struct ring_watch){0};
 	s->drained_ns = s->looked_ns = 0;
 	s->rated = s->logged = (struct slot_totals){0};
+	s->now = (struct plugin_cost){0};
+	s->stored_before = s->stored_bytes_before = 0;
+	slot_stored(s, &s->stored_before, &s->stored_bytes_before);
 	s->loaded = true;
 	s->in.sampling.at_ns = clock_mono_ns();
 	slot_shed_apply(s);

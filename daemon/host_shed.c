@@ -17,9 +17,19 @@
 /* A plugin below that share of the dearest one's cost is no help when it is gone. */
 #define WORTH_SHARE 0.1
 
+void slot_stored(const struct slot *s, uint64_t *ret_rows, uint64_t *ret_bytes)
+{
+	uint64_t rows = 0, bytes = 0;
+
+	if (s->host->o.stored)
+		s->host->o.stored(s->host->o.ctx, s->plugin, &rows, &bytes);
+	*ret_rows = rows - s->stored_before;
+	*ret_bytes = bytes - s->stored_bytes_before;
+}
+
 static struct slot_totals totals(const struct slot *s, uint64_t now_ns)
 {
-	return (struct slot_totals){
+	struct slot_totals t = {
 		.at_ns = now_ns,
 		.run_ns = s->run_ns,
 		.runs = s->runs,
@@ -28,11 +38,30 @@ static struct slot_totals totals(const struct slot *s, uint64_t now_ns)
 		.rows = s->in.count.rows,
 		.sampled = s->in.count.kernel[PLUGIN_STAT_SAMPLED],
 	};
+
+	slot_stored(s, &t.stored, &t.stored_bytes);
+	return t;
 }
 
 static double per_second(uint64_t now, uint64_t before, uint64_t elapsed_ns)
 {
 	return now > before ? (double)(now - before) * 1e9 / (double)elapsed_ns : 0;
+}
+
+/* Between two looks. ns a second are millionths of millicores. */
+static struct plugin_cost cost_between(const struct slot_totals *was, const struct slot_totals *now)
+{
+	uint64_t elapsed = now->at_ns - was->at_ns;
+
+	return (struct plugin_cost){
+		.events = per_second(now->events, was->events, elapsed),
+		.runs = per_second(now->runs, was->runs, elapsed),
+		.rows = per_second(now->rows, was->rows, elapsed),
+		.rows_stored = per_second(now->stored, was->stored, elapsed),
+		.bytes_stored = per_second(now->stored_bytes, was->stored_bytes, elapsed),
+		.kernel_mcores = per_second(now->run_ns, was->run_ns, elapsed) / 1e6,
+		.user_mcores = per_second(now->user_ns, was->user_ns, elapsed) / 1e6,
+	};
 }
 
 static void smooth(double *value, double now)
@@ -43,15 +72,31 @@ static void smooth(double *value, double now)
 void slot_rate(struct slot *s, uint64_t now_ns)
 {
 	const struct slot_totals now = totals(s, now_ns), was = s->rated;
-	uint64_t elapsed = now_ns - was.at_ns;
+	struct plugin_cost cost, *c = &s->now;
 
 	s->rated = now;
-	if (!was.at_ns || !elapsed)
+	if (!was.at_ns || now.at_ns <= was.at_ns)
 		return;
-	/* ns a second are millionths of millicores. */
-	smooth(&s->kernel_mcores, per_second(now.run_ns, was.run_ns, elapsed) / 1e6);
-	smooth(&s->user_mcores, per_second(now.user_ns, was.user_ns, elapsed) / 1e6);
-	smooth(&s->rows_rate, per_second(now.rows, was.rows, elapsed));
+	cost = cost_between(&was, &now);
+	smooth(&c->events, cost.events);
+	smooth(&c->runs, cost.runs);
+	smooth(&c->rows, cost.rows);
+	smooth(&c->rows_stored, cost.rows_stored);
+	smooth(&c->bytes_stored, cost.bytes_stored);
+	smooth(&c->kernel_mcores, cost.kernel_mcores);
+	smooth(&c->user_mcores, cost.user_mcores);
+}
+
+/* What isn't a rate. */
+static void tell_cost(const struct slot *s, struct plugin_cost *cost, host_cost_fn fn, void *arg)
+{
+	cost->plugin = s->plugin->name;
+	cost->map_bytes = s->map_bytes;
+	cost->ring_bytes = s->ring_bytes;
+	cost->shed_step = slot_shed_step(s);
+	if (cost->runs > 0)
+		cost->run_time_avg = cost->kernel_mcores * 1e6 / cost->runs;
+	fn(arg, cost);
 }
 
 void host_costs(struct host *h, host_cost_fn fn, void *arg)
@@ -61,31 +106,30 @@ void host_costs(struct host *h, host_cost_fn fn, void *arg)
 	for (unsigned int i = 0; i < h->nslots; i++) {
 		struct slot *s = &h->slots[i];
 		struct slot_totals now, was = s->logged;
-		uint64_t elapsed = now_ns - was.at_ns;
 		struct plugin_cost cost;
 
 		if (!s->loaded)
 			continue;
 		now = totals(s, now_ns);
 		s->logged = now;
-		if (!was.at_ns || !elapsed)
+		if (!was.at_ns || now.at_ns <= was.at_ns)
 			continue; /* its first interval begins here */
-		cost = (struct plugin_cost){
-			.plugin = s->plugin->name,
-			.events = per_second(now.events, was.events, elapsed),
-			.runs = per_second(now.runs, was.runs, elapsed),
-			.rows = per_second(now.rows, was.rows, elapsed),
-			.kernel_mcores = per_second(now.run_ns, was.run_ns, elapsed) / 1e6,
-			.user_mcores = per_second(now.user_ns, was.user_ns, elapsed) / 1e6,
-			.map_bytes = s->map_bytes,
-			.ring_bytes = s->ring_bytes,
-			.sampled = now.sampled - was.sampled,
-			.shed_step = slot_shed_step(s),
-		};
-		if (now.runs > was.runs)
-			cost.run_time_avg =
-				(double)(now.run_ns - was.run_ns) / (double)(now.runs - was.runs);
-		fn(arg, &cost);
+		cost = cost_between(&was, &now);
+		cost.sampled = now.sampled - was.sampled;
+		tell_cost(s, &cost, fn, arg);
+	}
+}
+
+void host_costs_now(struct host *h, host_cost_fn fn, void *arg)
+{
+	for (unsigned int i = 0; i < h->nslots; i++) {
+		struct slot *s = &h->slots[i];
+		struct plugin_cost cost = s->now;
+
+		if (!s->loaded)
+			continue;
+		cost.sampled = s->in.count.kernel[PLUGIN_STAT_SAMPLED];
+		tell_cost(s, &cost, fn, arg);
 	}
 }
 
@@ -95,11 +139,11 @@ static double slot_cost(const struct slot *s, enum resource r)
 	case RESOURCE_MEM:
 		return (double)s->map_bytes;
 	case RESOURCE_NET:
-		return s->rows_rate;
+		return s->now.rows;
 	case RESOURCE_KERNEL_CPU:
-		return s->kernel_mcores;
+		return s->now.kernel_mcores;
 	default:
-		return s->kernel_mcores + s->user_mcores;
+		return s->now.kernel_mcores + s->now.user_mcores;
 	}
 }
 

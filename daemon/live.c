@@ -83,6 +83,9 @@ static int live_plugins(struct daemon *d, struct batch *b)
 		row->run_count = info.run_count;
 		row->run_time = info.run_time_ns;
 		row->missed_runs = info.missed_runs;
+		row->user_time = info.user_time_ns;
+		row->rows_stored = info.rows_stored;
+		row->bytes_stored = info.bytes_stored;
 		row->sampled = info.sampled;
 		row->rows_redacted = plugin_rows_redacted(d, plugins[i]);
 		row->map_bytes = info.map_bytes;
@@ -91,7 +94,7 @@ static int live_plugins(struct daemon *d, struct batch *b)
 	return 0;
 }
 
-static int live_plugin_cost(struct daemon *d, struct batch *b)
+static int live_plugin_programs(struct daemon *d, struct batch *b)
 {
 	for (unsigned int i = 0; plugins[i]; i++) {
 		struct plugin_info info;
@@ -99,7 +102,7 @@ static int live_plugin_cost(struct daemon *d, struct batch *b)
 		host_info(d->host, plugins[i], &info);
 		for (unsigned int k = 0; k < info.nprograms; k++) {
 			const struct plugin_program_info *p = &info.programs[k];
-			struct plugin_cost_row *row = batch_add(b);
+			struct plugin_programs_row *row = batch_add(b);
 
 			if (!row)
 				return -ENOBUFS;
@@ -116,6 +119,30 @@ static int live_plugin_cost(struct daemon *d, struct batch *b)
 		}
 	}
 	return 0;
+}
+
+struct costs {
+	struct batch *batch;
+	int r;
+};
+
+static void on_cost_now(void *arg, const struct plugin_cost *c)
+{
+	struct costs *costs = arg;
+	struct plugin_cost_row *row = batch_add(costs->batch);
+
+	if (row)
+		selftables_fill_cost(costs->batch, row, c);
+	else
+		costs->r = -ENOBUFS;
+}
+
+static int live_plugin_cost(struct daemon *d, struct batch *b)
+{
+	struct costs costs = {.batch = b};
+
+	host_costs_now(d->host, on_cost_now, &costs);
+	return costs.r;
 }
 
 static int sink_store(struct daemon *d, struct batch *b, enum ring_id ring, const char *name)
@@ -292,6 +319,7 @@ int selftables_snapshot(struct selftables *t, const struct table *table, struct 
 		int (*fill)(struct daemon *d, struct batch *b);
 	} live[] = {
 		{&plugins_table, live_plugins},	  {&plugin_cost_table, live_plugin_cost},
+		{&plugin_programs_table, live_plugin_programs},
 		{&sinks_table, live_sinks},	  {&governor_table, live_governor},
 		{&segments_table, live_segments}, {&capabilities_table, live_capabilities},
 		{&tags_table, live_tags},

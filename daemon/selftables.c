@@ -201,15 +201,8 @@ void selftables_sampling(struct selftables *t, const struct governor_event *e,
 	flush_one(t, &t->out[SELF_DECISIONS]);
 }
 
-static void on_cost(void *arg, const struct plugin_cost *c)
+void selftables_fill_cost(struct batch *b, struct plugin_cost_row *row, const struct plugin_cost *c)
 {
-	struct selftables *t = arg;
-	struct batch *b;
-	struct plugin_cost_history_row *row = selftables_row(t, SELF_COST, &b);
-
-	if (!row)
-		return;
-	row->ts = clock_real_ns();
 	row->plugin = text(b, c->plugin);
 	row->events = c->events;
 	row->runs = c->runs;
@@ -217,10 +210,24 @@ static void on_cost(void *arg, const struct plugin_cost *c)
 	row->kernel_cpu = c->kernel_mcores;
 	row->user_cpu = c->user_mcores;
 	row->rows = c->rows;
+	row->rows_stored = c->rows_stored;
+	row->bytes_stored = c->bytes_stored;
 	row->map_bytes = c->map_bytes;
 	row->ring_bytes = c->ring_bytes;
 	row->sampled = c->sampled;
 	row->shed_step = c->shed_step;
+}
+
+static void on_cost(void *arg, const struct plugin_cost *c)
+{
+	struct selftables *t = arg;
+	struct batch *b;
+	struct plugin_cost_row *row = selftables_row(t, SELF_COST, &b);
+
+	if (!row)
+		return;
+	row->ts = clock_real_ns();
+	selftables_fill_cost(b, row, c);
 }
 
 /* A limit on processor time is near when the programs alone take that part of it. */

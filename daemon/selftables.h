@@ -32,6 +32,10 @@ struct selftables {
 /* The next row, and the batch that it is in; NULL when out of memory (counted). */
 void *selftables_row(struct selftables *t, enum self_history which, struct batch **ret);
 
+struct plugin_cost;
+/* selftables.c: all but ts. */
+void selftables_fill_cost(struct batch *b, struct plugin_cost_row *row, const struct plugin_cost *c);
+
 /* ledger.c: the tables "loss" and "ledger". Loop thread. */
 struct ledger *ledger_new(const struct daemon *d);
 void ledger_free(struct ledger *l);

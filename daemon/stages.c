@@ -311,6 +311,18 @@ static uint64_t last_ts(void *ctx, const struct table *table)
 	return store_last_ts(((struct daemon *)ctx)->store, table);
 }
 
+static void stored(void *ctx, const struct plugin *plugin, uint64_t *ret_rows, uint64_t *ret_bytes)
+{
+	struct store *store = ((struct daemon *)ctx)->store;
+	struct store_table_stats st;
+
+	for (unsigned int i = 0; store && plugin->tables && plugin->tables[i]; i++) {
+		store_table_stats(store, plugin->tables[i], &st);
+		*ret_rows += st.stored;
+		*ret_bytes += st.bytes;
+	}
+}
+
 static void on_plugin_change(void *ctx, const char *plugin, const char *event, const char *detail,
 			     const char *actor, bool serving)
 {
@@ -335,6 +347,7 @@ static int host_up(struct daemon *d, struct err *err)
 		.self_tgid = probe_self_tgid(),
 		.publish = publish,
 		.last_ts = last_ts,
+		.stored = stored,
 		.on_change = on_plugin_change,
 		.on_load = daemon_note_load,
 		.ctx = d,

@@ -10,13 +10,13 @@ struct plugins_row {
 	struct str name, reason, hook;
 	uint64_t enabled_at, disable_at, events, rows, kernel_drops, decode_errors, filtered,
 		rows_dropped, run_count, run_time, missed_runs, map_bytes, ring_bytes, sampled,
-		rows_redacted;
+		rows_redacted, user_time, rows_stored, bytes_stored;
 	uint32_t programs;
 	uint8_t state; /* enum plugin_state - 1 */
 	uint8_t persisted;
 };
 
-struct plugin_cost_row {
+struct plugin_programs_row {
 	struct str plugin, program, section;
 	uint64_t run_count, run_time, missed_runs;
 	double run_time_avg;
@@ -81,10 +81,11 @@ struct governor_decisions_row {
 	uint8_t breach;
 };
 
-struct plugin_cost_history_row {
-	uint64_t ts;
+/* Of both tables. */
+struct plugin_cost_row {
+	uint64_t ts; /* over time alone */
 	struct str plugin;
-	double events, runs, run_time_avg, kernel_cpu, user_cpu, rows;
+	double events, runs, run_time_avg, kernel_cpu, user_cpu, rows, rows_stored, bytes_stored;
 	uint64_t map_bytes, ring_bytes, sampled;
 	uint32_t shed_step;
 };

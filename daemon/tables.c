@@ -45,6 +45,12 @@ static const struct field plugins_fields[] = {
 	FIELD(plugins_row, programs, U32, INT64, GAUGE, "{program}", "BPF programs loaded"),
 	FIELD(plugins_row, run_count, U64, INT64, COUNTER, "{run}", "runs of its BPF programs"),
 	FIELD(plugins_row, run_time, U64, INT64, COUNTER, "ns", "time in its BPF programs"),
+	FIELD(plugins_row, user_time, U64, INT64, COUNTER, "ns",
+	      "time in the daemon: reading, decoding, ticks"),
+	FIELD(plugins_row, rows_stored, U64, INT64, COUNTER, "{row}",
+	      "rows of it that the store committed"),
+	FIELD(plugins_row, bytes_stored, U64, INT64, COUNTER, "By",
+	      "what files grew by for them: see plugin_cost"),
 	FIELD(plugins_row, missed_runs, U64, INT64, COUNTER, "{run}",
 	      "runs that the kernel left out: the same program was running on that CPU"),
 	FIELD(plugins_row, map_bytes, U64, INT64, GAUGE, "By",
@@ -52,19 +58,19 @@ static const struct field plugins_fields[] = {
 	FIELD(plugins_row, ring_bytes, U64, INT64, GAUGE, "By", "size of its ring buffer"),
 };
 
-static const struct field plugin_cost_fields[] = {
-	TAG(plugin_cost_row, plugin, STR, TEXT, "plugin"),
-	TAG(plugin_cost_row, program, STR, TEXT, "BPF program"),
-	TAG(plugin_cost_row, section, STR, TEXT, "where it is attached"),
-	TAG(plugin_cost_row, attached, U8, BOOL, "whether it is attached right now"),
-	TAG(plugin_cost_row, prog_id, U32, INT64, "id as bpftool shows it"),
-	FIELD(plugin_cost_row, run_count, U64, INT64, COUNTER, "{run}",
+static const struct field plugin_programs_fields[] = {
+	TAG(plugin_programs_row, plugin, STR, TEXT, "plugin"),
+	TAG(plugin_programs_row, program, STR, TEXT, "BPF program"),
+	TAG(plugin_programs_row, section, STR, TEXT, "where it is attached"),
+	TAG(plugin_programs_row, attached, U8, BOOL, "whether it is attached right now"),
+	TAG(plugin_programs_row, prog_id, U32, INT64, "id as bpftool shows it"),
+	FIELD(plugin_programs_row, run_count, U64, INT64, COUNTER, "{run}",
 	      "runs; estimated between the times in which the kernel measures (bpf_stats)"),
-	FIELD(plugin_cost_row, run_time, U64, INT64, COUNTER, "ns",
+	FIELD(plugin_programs_row, run_time, U64, INT64, COUNTER, "ns",
 	      "time of all runs, estimated likewise"),
-	FIELD(plugin_cost_row, run_time_avg, F64, DOUBLE, GAUGE, "ns",
+	FIELD(plugin_programs_row, run_time_avg, F64, DOUBLE, GAUGE, "ns",
 	      "time of one run on average"),
-	FIELD(plugin_cost_row, missed_runs, U64, INT64, COUNTER, "{run}",
+	FIELD(plugin_programs_row, missed_runs, U64, INT64, COUNTER, "{run}",
 	      "runs that the kernel left out: the same program was running on that CPU"),
 };
 
@@ -219,27 +225,43 @@ static const struct field governor_decisions_fields[] = {
 	TAG(governor_decisions_row, message, STR, TEXT, "the same in one sentence"),
 };
 
-#define RATE(m, u, h) FIELD(plugin_cost_history_row, m, F64, DOUBLE, GAUGE, u, h)
+#define RATE(m, u, h) FIELD(plugin_cost_row, m, F64, DOUBLE, GAUGE, u, h)
+
+/* clang-format off */
+#define COST_FIELDS                                                                            \
+	TAG(plugin_cost_row, plugin, STR, TEXT, "plugin", .dict = true),                       \
+	RATE(events, "{event}/s", "samples read from its ring buffer"),                        \
+	RATE(runs, "{run}/s", "runs of its BPF programs"),                                     \
+	RATE(run_time_avg, "ns", "time of one run on average"),                                \
+	RATE(kernel_cpu, "m{cpu}",                                                             \
+	     "of one core in its BPF programs; other processes pay for it"),                   \
+	RATE(user_cpu, "m{cpu}",                                                               \
+	     "of one core in the daemon: reading, decoding, ticks; not what the store does "   \
+	     "with the rows"),                                                                 \
+	RATE(rows, "{row}/s", "rows that it made"),                                            \
+	RATE(rows_stored, "{row}/s", "rows of it that the store committed"),                   \
+	RATE(bytes_stored, "By/s",                                                             \
+	     "what the ring's files grew by for them: pages of 4 KiB, each when it is begun, " \
+	     "and texts that were new in a segment; not the indexes that a segment gets when " \
+	     "it is full, nor the log in which SQLite writes all of it first"),                \
+	FIELD(plugin_cost_row, map_bytes, U64, INT64, GAUGE, "By",                             \
+	      "memory of its BPF maps as the kernel charges it"),                              \
+	FIELD(plugin_cost_row, ring_bytes, U64, INT64, GAUGE, "By", "size of its ring buffer"), \
+	FIELD(plugin_cost_row, shed_step, U32, INT64, GAUGE, "",                               \
+	      "steps of sampling or longer intervals in force")
+/* clang-format on */
+
+static const struct field plugin_cost_fields[] = {
+	COST_FIELDS,
+	FIELD(plugin_cost_row, sampled, U64, INT64, COUNTER, "{event}",
+	      "events left out on purpose since it was enabled"),
+};
 
 static const struct field plugin_cost_history_fields[] = {
-	FIELD(plugin_cost_history_row, ts, U64, TIME, TAG, "ns", "end of the ten seconds"),
-	TAG(plugin_cost_history_row, plugin, STR, TEXT, "plugin", .dict = true),
-	RATE(events, "{event}/s", "samples read from its ring buffer"),
-	RATE(runs, "{run}/s", "runs of its BPF programs"),
-	RATE(run_time_avg, "ns", "time of one run on average"),
-	RATE(kernel_cpu, "m{cpu}", "of one core in its BPF programs; other processes pay for it"),
-	RATE(user_cpu, "m{cpu}",
-	     "of one core in the daemon: reading, decoding, ticks; not what the store does with "
-	     "the rows"),
-	RATE(rows, "{row}/s", "rows that it made"),
-	FIELD(plugin_cost_history_row, map_bytes, U64, INT64, GAUGE, "By",
-	      "memory of its BPF maps as the kernel charges it"),
-	FIELD(plugin_cost_history_row, ring_bytes, U64, INT64, GAUGE, "By",
-	      "size of its ring buffer"),
-	FIELD(plugin_cost_history_row, sampled, U64, INT64, DELTA, "{event}",
+	FIELD(plugin_cost_row, ts, U64, TIME, TAG, "ns", "end of the ten seconds"),
+	COST_FIELDS,
+	FIELD(plugin_cost_row, sampled, U64, INT64, DELTA, "{event}",
 	      "events left out on purpose"),
-	FIELD(plugin_cost_history_row, shed_step, U32, INT64, GAUGE, "",
-	      "steps of sampling or longer intervals in force"),
 };
 
 static const struct field daemon_events_fields[] = {
@@ -257,9 +279,12 @@ static const struct field daemon_events_fields[] = {
 
 const struct table plugins_table =
 	TABLE(plugins_row, LIVE, "plugins", "plugins, their state and their cost", plugins_fields);
+const struct table plugin_programs_table =
+	TABLE(plugin_programs_row, LIVE, "plugin_programs",
+	      "what each BPF program of a running plugin costs", plugin_programs_fields);
 const struct table plugin_cost_table =
 	TABLE(plugin_cost_row, LIVE, "plugin_cost",
-	      "what each BPF program of a running plugin costs", plugin_cost_fields);
+	      "what each running plugin costs: a second of the last three or so", plugin_cost_fields);
 const struct table sinks_table =
 	TABLE(sinks_row, LIVE, "sinks", "where rows go and what was refused there", sinks_fields);
 const struct table governor_table =
@@ -286,7 +311,7 @@ const struct table governor_decisions_table =
 	TABLE(governor_decisions_row, AUDIT, "governor_decisions",
 	      "what the governor decided and why", governor_decisions_fields);
 const struct table plugin_cost_history_table =
-	TABLE(plugin_cost_history_row, METRIC, "plugin_cost_history",
+	TABLE(plugin_cost_row, METRIC, "plugin_cost_history",
 	      "what each plugin cost in ten seconds", plugin_cost_history_fields);
 const struct table daemon_events_table =
 	TABLE(daemon_events_row, AUDIT, "daemon_events",
@@ -331,7 +356,7 @@ const struct table access_log_table =
 	      access_fields);
 
 const struct table *const self_tables[] = {
-	&plugins_table,	     &plugin_cost_table,	&sinks_table,	      &governor_table,
+	&plugins_table,	     &plugin_cost_table, &plugin_programs_table,	&sinks_table,	      &governor_table,
 	&tags_table,
 	&capabilities_table, &segments_table,		&names_table,	      &names_stats_table,
 	&loss_table,	     &ledger_table, &governor_decisions_table, &daemon_events_table, &plugin_cost_history_table,

@@ -13,7 +13,7 @@ struct daemon;
 struct governor_event;
 struct selftables;
 
-extern const struct table plugins_table, plugin_cost_table, sinks_table, governor_table,
+extern const struct table plugins_table, plugin_cost_table, plugin_programs_table, sinks_table, governor_table,
 	capabilities_table, segments_table, tags_table, names_table, names_stats_table, loss_table, ledger_table,
 	governor_decisions_table, daemon_events_table, access_log_table, redaction_table, plugin_cost_history_table;
 /* All of them; NULL-terminated. */

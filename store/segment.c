@@ -126,6 +126,8 @@ static int prepare_all(struct segment *seg)
 	if (rc == SQLITE_OK)
 		rc = prepare(db, "ROLLBACK", &seg->rollback);
 	if (rc == SQLITE_OK)
+		rc = prepare(db, "PRAGMA page_count", &seg->pages);
+	if (rc == SQLITE_OK)
 		rc = prepare(db, "INSERT OR FAIL INTO strings SELECT id, s FROM " ROWS_STRINGS,
 			     &seg->strings);
 	if (rc == SQLITE_OK)
@@ -280,8 +282,30 @@ static int run(sqlite3_stmt *st)
 	return r2 != SQLITE_OK ? r2 : rc;
 }
 
-static int write_batch(struct segment *seg, struct batch *b)
+/* Of the file as the transaction leaves it; 0: not known, and nothing grows by it. */
+static uint64_t file_pages(struct segment *seg)
 {
+	uint64_t n = 0;
+
+	if (sqlite3_step(seg->pages) == SQLITE_ROW)
+		n = (uint64_t)sqlite3_column_int64(seg->pages, 0);
+	sqlite3_reset(seg->pages);
+	return n;
+}
+
+/* A text of the dictionary takes its bytes and some for its id and its place in the page. */
+#define DICT_ENTRY 8
+
+static uint64_t dict_size(const struct dict *d)
+{
+	return d->nbytes + (uint64_t)d->nkeys * DICT_ENTRY;
+}
+
+/* *pages: of the file before; moved on. */
+static int write_batch(struct segment *seg, struct batch *b, uint64_t *pages)
+{
+	uint64_t known = dict_size(seg->dict), now;
+
 	for (unsigned int i = 0; i < seg->nslots; i++) {
 		struct segment_slot *slot = &seg->slots[i];
 		int rc;
@@ -292,6 +316,12 @@ static int write_batch(struct segment *seg, struct batch *b)
 		rc = run(slot->insert);
 		slot->table->src.batch = NULL;
 		slot->new_rows += b->nrows;
+		now = file_pages(seg);
+		slot->new_bytes += dict_size(seg->dict) - known;
+		if (*pages && now > *pages)
+			slot->new_bytes += (now - *pages) * PAGE_SIZE;
+		if (now)
+			*pages = now;
 		return rc;
 	}
 	return SQLITE_MISUSE; /* store_push() takes registered tables only */
@@ -335,6 +365,7 @@ static void write_done(struct segment *seg)
 		slot->ts_max = src->last_ts;
 		seg->rows += slot->new_rows;
 		atomic_fetch_add(&slot->table->all_stored, slot->new_rows);
+		atomic_fetch_add(&slot->table->all_bytes, slot->new_bytes);
 		if (!seg->ts_min || slot->ts_min < seg->ts_min)
 			seg->ts_min = slot->ts_min;
 		if (slot->ts_max > seg->ts_max)
@@ -347,19 +378,21 @@ static void write_done(struct segment *seg)
 int segment_write(struct segment *seg, struct batch *const *batches, size_t n, char *why,
 		  size_t cap)
 {
+	uint64_t pages;
 	int rc;
 
 	for (unsigned int i = 0; i < seg->nslots; i++) {
 		struct segment_slot *slot = &seg->slots[i];
 
 		slot->bumped = slot->table->src.bumped;
-		slot->new_rows = 0;
+		slot->new_rows = slot->new_bytes = 0;
 		slot->new_lost = atomic_exchange(&slot->table->lost, 0);
 		slot->table->src.first_ts = 0;
 	}
 	rc = run(seg->begin);
+	pages = rc == SQLITE_OK ? file_pages(seg) : 0;
 	for (size_t i = 0; rc == SQLITE_OK && i < n; i++)
-		rc = write_batch(seg, batches[i]);
+		rc = write_batch(seg, batches[i], &pages);
 	if (rc == SQLITE_OK && seg->dict->saved < seg->dict->nkeys)
 		rc = run(seg->strings);
 	if (rc == SQLITE_OK)
@@ -399,6 +432,7 @@ sqlite3 *segment_release(struct segment *seg)
 	sqlite3_finalize(seg->commit);
 	sqlite3_finalize(seg->rollback);
 	sqlite3_finalize(seg->strings);
+	sqlite3_finalize(seg->pages);
 	sqlite3_finalize(seg->update);
 	for (unsigned int i = 0; i < seg->nslots; i++)
 		sqlite3_finalize(seg->slots[i].insert);

@@ -26,6 +26,7 @@ struct store_table {
 	_Atomic uint64_t lost;    /* refused or given up, not yet written into a segment */
 	/* Rows, since the store was made. */
 	_Atomic uint64_t all_stored, all_refused, all_given_up;
+	_Atomic uint64_t all_bytes; /* store_table_stats.bytes */
 };
 
 struct segment_slot {
@@ -33,6 +34,7 @@ struct segment_slot {
 	sqlite3_stmt *insert;
 	uint64_t rows, ts_min, ts_max, lost; /* as committed */
 	uint64_t new_rows, new_lost;         /* of the transaction */
+	uint64_t new_bytes;                  /* of its rows */
 	uint64_t bumped;                     /* the source's count before it */
 };
 
@@ -42,7 +44,7 @@ struct segment {
 	uint64_t number;
 	char path[256];
 	struct dict *dict;
-	sqlite3_stmt *begin, *commit, *rollback, *strings, *update;
+	sqlite3_stmt *begin, *commit, *rollback, *strings, *update, *pages;
 	uint64_t rows, ts_min, ts_max; /* as committed */
 	uint64_t bytes, wal_bytes;     /* on disk; bytes includes the WAL */
 	unsigned int nslots;

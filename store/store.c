@@ -360,6 +360,7 @@ void store_table_stats(struct store *s, const struct table *table, struct store_
 	ret->stored = atomic_load(&t->all_stored);
 	ret->refused = atomic_load(&t->all_refused);
 	ret->given_up = atomic_load(&t->all_given_up);
+	ret->bytes = atomic_load(&t->all_bytes);
 }
 
 int store_set_limits(struct store *s, enum ring_id ring, const struct ring_limits *limits)

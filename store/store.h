@@ -58,6 +58,9 @@ struct store_table_stats {
 	uint64_t stored;
 	uint64_t refused;  /* the queue was full, or the store stops */
 	uint64_t given_up; /* taken, but the disk wouldn't have them */
+	/* What files grew by for the stored ones: pages, each when it is begun, and new texts of the
+	 * dictionary. Not: indexes that a segment gets at its end, and the WAL that is written first. */
+	uint64_t bytes;
 };
 /* Any thread. Zeroes for a table that wasn't added. */
 void store_table_stats(struct store *s, const struct table *table, struct store_table_stats *ret);

@@ -50,28 +50,44 @@ static struct cell cost_ns(const Ringside__V1__PluginStats *s)
 	return s && s->run_count ? cell_uint(s->run_time / s->run_count) : cell_null();
 }
 
-/* Share of one core since it was enabled, in percent. */
-static struct cell cost_cpu(const Ringside__V1__Plugin *p)
+/* ns since it was enabled; 0: not known. */
+static uint64_t enabled_for(const Ringside__V1__Plugin *p)
 {
 	uint64_t since = timestamp_ns(p->enabled_at), now = clock_real_ns();
 
-	if (!p->stats || !p->stats->run_count || !since || now <= since)
+	return since && now > since ? now - since : 0;
+}
+
+/* Share of one core since it was enabled, in percent. */
+static struct cell cost_cpu(const Ringside__V1__Plugin *p, uint64_t time_ns)
+{
+	uint64_t elapsed = enabled_for(p);
+
+	if (!elapsed || !time_ns)
 		return cell_null();
 	/* Thousandths are what a glance needs; more would only look exact. */
-	return cell_real(
-		(double)(uint64_t)(1e5 * (double)p->stats->run_time / (double)(now - since)) /
-		1000.0);
+	return cell_real((double)(uint64_t)(1e5 * (double)time_ns / (double)elapsed) / 1000.0);
+}
+
+/* A second, since it was enabled. */
+static struct cell cost_rate(const Ringside__V1__Plugin *p, uint64_t n)
+{
+	uint64_t elapsed = enabled_for(p);
+
+	return elapsed ? cell_uint((uint64_t)((double)n * 1e9 / (double)elapsed)) : cell_null();
 }
 
 int verb_plugin_list(struct cli *cli, const struct args *args _unused_)
 {
 	static const struct out_column columns[] = {
-		{"name", OUT_TEXT, NULL},	 {"state", OUT_TEXT, NULL},
-		{"rows", OUT_INT, NULL},	 {"events", OUT_INT, NULL},
-		{"kernel_drops", OUT_INT, NULL}, {"rows_dropped", OUT_INT, NULL},
-		{"ns_per_run", OUT_INT, NULL},	 {"cpu_percent", OUT_REAL, NULL},
-		{"map_bytes", OUT_INT, "By"},	 {"persisted", OUT_BOOL, NULL},
-		{"disable_at", OUT_TIME, NULL},	 {"about", OUT_TEXT, NULL},
+		{"name", OUT_TEXT, NULL},	  {"state", OUT_TEXT, NULL},
+		{"rows", OUT_INT, NULL},	  {"events", OUT_INT, NULL},
+		{"kernel_drops", OUT_INT, NULL},  {"rows_dropped", OUT_INT, NULL},
+		{"ns_per_run", OUT_INT, NULL},	  {"cpu_percent", OUT_REAL, NULL},
+		{"user_percent", OUT_REAL, NULL}, {"events_per_s", OUT_INT, NULL},
+		{"stored_per_s", OUT_INT, NULL},  {"bytes_per_s", OUT_INT, "By"},
+		{"map_bytes", OUT_INT, "By"},	  {"persisted", OUT_BOOL, NULL},
+		{"disable_at", OUT_TIME, NULL},	  {"about", OUT_TEXT, NULL},
 	};
 	_cleanup_message_ Ringside__V1__ListPluginsResponse *answer = NULL;
 	_cleanup_(out_freep) struct out *o = NULL;
@@ -94,7 +110,11 @@ int verb_plugin_list(struct cli *cli, const struct args *args _unused_)
 				   on ? cell_uint(s->kernel_drops) : cell_null(),
 				   on ? cell_uint(s->rows_dropped) : cell_null(),
 				   on ? cost_ns(s) : cell_null(),
-				   on ? cost_cpu(p) : cell_null(),
+				   on ? cost_cpu(p, s->run_time) : cell_null(),
+				   on ? cost_cpu(p, s->user_time) : cell_null(),
+				   on ? cost_rate(p, s->events) : cell_null(),
+				   on ? cost_rate(p, s->rows_stored) : cell_null(),
+				   on ? cost_rate(p, s->bytes_stored) : cell_null(),
 				   on ? cell_uint(s->map_bytes + s->ring_bytes) : cell_null(),
 				   cell_int(p->persisted),
 				   cell_timestamp(p->disable_at),
@@ -125,6 +145,9 @@ static void add_stats(struct props *props, const Ringside__V1__PluginStats *s)
 	props_int(props, s->run_count, NULL, "run_count");
 	props_int(props, s->missed_runs, NULL, "missed_runs");
 	props_int(props, s->run_time, "ns", "run_time");
+	props_int(props, s->user_time, "ns", "user_time");
+	props_int(props, s->rows_stored, NULL, "rows_stored");
+	props_int(props, s->bytes_stored, "By", "bytes_stored");
 }
 
 /* People read help and default beside the value; programs want the value alone under its key. */

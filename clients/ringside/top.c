@@ -52,7 +52,7 @@ enum {
 
 struct cost {
 	char name[48];
-	uint64_t run_count, run_time, events;
+	uint64_t run_count, run_time, events, user_time, bytes_stored;
 	uint64_t at;
 };
 
@@ -132,6 +132,13 @@ static const struct cost *cost_before(const struct top *t, const char *name)
 	return NULL;
 }
 
+/* Of one core, in percent, to the thousandth. */
+static struct cell share(uint64_t time_ns, double seconds)
+{
+	return seconds > 0 ? cell_real((double)(uint64_t)((double)time_ns / seconds / 1e4) / 1000)
+			   : cell_null();
+}
+
 /* What a plugin did since the frame before; at the first frame, since it was enabled. */
 static void put_plugin(struct top *t, struct out *o, const Ringside__V1__Plugin *p, uint64_t now)
 {
@@ -144,18 +151,20 @@ static void put_plugin(struct top *t, struct out *o, const Ringside__V1__Plugin 
 	double seconds = delta			     ? (double)(now - before->at)
 			 : enabled && real > enabled ? (double)(real - enabled)
 						     : 0;
-	uint64_t runs, time, events;
+	uint64_t runs, time, events, user, bytes;
 
 	if (!s || !plugin_runs(p)) {
-		out_row(o,
-			(struct cell[]){cell_text(p->name), cell_text(plugin_state_text(p->state)),
-					cell_null(), cell_null(), cell_null(), cell_null(),
-					cell_null(), cell_text(p->reason)});
+		out_row(o, (struct cell[]){cell_text(p->name),
+					   cell_text(plugin_state_text(p->state)), cell_null(),
+					   cell_null(), cell_null(), cell_null(), cell_null(),
+					   cell_null(), cell_null(), cell_text(p->reason)});
 		return;
 	}
 	runs = s->run_count - (delta ? before->run_count : 0);
 	time = s->run_time - (delta ? before->run_time : 0);
 	events = s->events - (delta ? before->events : 0);
+	user = s->user_time - (delta ? before->user_time : 0);
+	bytes = s->bytes_stored - (delta ? before->bytes_stored : 0);
 	seconds /= (double)NSEC_PER_SEC;
 	out_row(o,
 		(struct cell[]){
@@ -164,9 +173,9 @@ static void put_plugin(struct top *t, struct out *o, const Ringside__V1__Plugin 
 			seconds > 0 ? cell_uint((uint64_t)((double)events / seconds)) : cell_null(),
 			seconds > 0 ? cell_uint((uint64_t)((double)runs / seconds)) : cell_null(),
 			runs ? cell_uint(time / runs) : cell_null(),
-			seconds > 0
-				? cell_real((double)(uint64_t)((double)time / seconds / 1e4) / 1000)
-				: cell_null(),
+			share(time, seconds),
+			share(user, seconds),
+			seconds > 0 ? cell_uint((uint64_t)((double)bytes / seconds)) : cell_null(),
 			cell_uint(s->kernel_drops + s->rows_dropped),
 			cell_text(p->reason),
 		});
@@ -214,9 +223,11 @@ static void put_idle(struct top *t, const Ringside__V1__ListPluginsResponse *lis
 static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *list)
 {
 	static const struct out_column columns[] = {
-		{"PLUGIN", OUT_TEXT, NULL}, {"STATE", OUT_TEXT, NULL}, {"EVENTS/S", OUT_INT, NULL},
-		{"RUNS/S", OUT_INT, NULL},  {"NS/RUN", OUT_INT, NULL}, {"CPU %", OUT_REAL, NULL},
-		{"LOST", OUT_INT, NULL},    {"", OUT_TEXT, NULL},
+		{"PLUGIN", OUT_TEXT, NULL},  {"STATE", OUT_TEXT, NULL},
+		{"EVENTS/S", OUT_INT, NULL}, {"RUNS/S", OUT_INT, NULL},
+		{"NS/RUN", OUT_INT, NULL},   {"CPU %", OUT_REAL, NULL},
+		{"USER %", OUT_REAL, NULL},  {"STORED", OUT_INT, "By/s"},
+		{"LOST", OUT_INT, NULL},     {"", OUT_TEXT, NULL},
 	};
 	_cleanup_(out_freep) struct out *o = NULL;
 	uint64_t now = clock_mono_ns();
@@ -239,6 +250,8 @@ static int put_plugins(struct top *t, const Ringside__V1__ListPluginsResponse *l
 		*c = (struct cost){.run_count = p->stats->run_count,
 				   .run_time = p->stats->run_time,
 				   .events = p->stats->events,
+				   .user_time = p->stats->user_time,
+				   .bytes_stored = p->stats->bytes_stored,
 				   .at = now};
 		snprintf(c->name, sizeof(c->name), "%s", p->name);
 		t->ncosts++;

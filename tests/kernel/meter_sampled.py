@@ -39,7 +39,7 @@ def send(seconds, pid=0):
 
 
 def cost(d):
-    return d.sql("SELECT prog_id, run_count, run_time FROM plugin_cost WHERE plugin = 'signal'")[0]
+    return d.sql("SELECT prog_id, run_count, run_time FROM plugin_programs WHERE plugin = 'signal'")[0]
 
 
 def run(options):
