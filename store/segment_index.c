@@ -14,7 +14,7 @@
 /* Opcodes between two looks at the clocks: some hundred microseconds. */
 #define PACE_OPS 2000
 /* Of the time that passes: one core's fourth, so that a segment of millions of rows is no spike of
- * seconds for the governor and for whoever shares the core. Keeps up with 200,000 rows/s. */
+ * seconds for the governor and for whoever shares the core. Keeps up with 100,000 rows/s. */
 #define PACE_SHARE    4
 #define PACE_SLEEP_NS (20 * NSEC_PER_MSEC)
 
