@@ -193,7 +193,13 @@ struct sched_entity {
 struct fs_struct;
 struct files_struct;
 
+struct thread_info {
+	unsigned long flags;
+	u32 status; /* x86 */
+};
+
 struct task_struct {
+	struct thread_info thread_info;
 	unsigned int flags;
 	int prio;
 	int pid;

@@ -2,14 +2,15 @@
 /* Files opened, made, renamed, removed and changed, as the system calls for it end. */
 /*
  * At the end of a call its result is known, the names that it was given are in memory (the kernel
- * has read them), and its arguments still stand on the kernel's stack: one program does for all
- * calls.
+ * has read them), and its arguments still stand in its registers: one program does for all calls.
+ * It hangs on the tracepoint of all system calls, because each of their own tracepoints costs more
+ * in the call itself, isn't passed by 32-bit programs, and takes the kernel tens of milliseconds to
+ * leave. So it comes by at every call of every process: nothing may stand before vfs_call_of().
  */
 #include "bpf/plugin.bpf.h"
 
 #include "bpf/lib/path_filter.bpf.h"
 #include "bpf/lib/process_btf.bpf.h"
-#include "bpf/lib/syscall.bpf.h"
 #include "bpf/vfs/vfs.h"
 #include "bpf/vfs/vfs_regs.bpf.h"
 
@@ -25,13 +26,11 @@ union vfs_word {
 	struct vfs_config config;
 };
 
-/* By number of the system call. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, VFS_CALLS);
-	__type(key, __u32);
-	__type(value, struct vfs_call);
-} vfs_calls SEC(".maps");
+/* Set before the load; the first stands for none. */
+const volatile struct vfs_call vfs_calls[VFS_CALLS];
+
+/* Changes while it runs. */
+struct vfs_number vfs_numbers[VFS_NUMBERS] SEC(".data.numbers");
 
 /* Where an event is put together: the programs of one CPU don't interrupt themselves. */
 struct vfs_scratch {
@@ -225,14 +224,22 @@ struct vfs_open_how {
 	__u64 flags, mode, resolve;
 };
 
-static __always_inline void put_numbers(struct vfs_scratch *s, const struct vfs_call *call)
+/* -1 leaves the owner as it is, in 16 bits as well. */
+static __always_inline __u32 id16(__u32 id)
+{
+	return (__u16)id == 0xffff ? (__u32)-1 : (__u16)id;
+}
+
+static __always_inline void put_numbers(struct vfs_scratch *s, const volatile struct vfs_call *call)
 {
 	struct vfs_open_how how = {};
 
 	s->e.flags = arg(s, call->flags);
 	s->e.mode = arg(s, call->mode);
 	s->e.arg = arg(s, call->arg);
-	if (call->arg2)
+	if (call->bits & VFS_ID16)
+		s->e.arg = id16(s->e.arg) | (__u64)id16(arg(s, call->arg2)) << 32;
+	else if (call->arg2)
 		s->e.arg = (__u32)s->e.arg | arg(s, call->arg2) << 32;
 	if (s->e.op == VFS_UNLINK && s->e.flags & K_AT_REMOVEDIR)
 		s->e.op = VFS_RMDIR;
@@ -246,7 +253,7 @@ static __always_inline void put_numbers(struct vfs_scratch *s, const struct vfs_
 
 /* Both names of a rename or link, or the one of everything else; false: not wanted. */
 static __always_inline bool put_paths(struct vfs_scratch *s, struct path_text *t,
-				      const struct vfs_call *call)
+				      const volatile struct vfs_call *call)
 {
 	struct path_filter_config filter = path_filter_read();
 	bool on = path_filter_is_on(&filter), wanted = !on;
@@ -294,28 +301,51 @@ static __always_inline bool result_wanted(const struct vfs_config *c, long ret)
 	return false;
 }
 
-SEC("tp/syscalls/sys_exit_openat")
-int vfs_exit(struct syscall_exit *ctx)
+/* Which call it is, from 1 on; 0: none that is wanted, as nearly all. */
+static __always_inline __u32 vfs_call_of(__u32 nr, bool *compat)
 {
-	struct vfs_config config = config_read();
-	struct vfs_scratch *s = scratch_get();
-	struct path_text *text = path_text_get();
-	struct vfs_call *call;
-	__u32 nr = ctx->nr, off;
+	struct vfs_number n;
+	__u32 index;
 
-	call = bpf_map_lookup_elem(&vfs_calls, &nr);
-	if (!call || !call->op || !s || !text || current_is_self())
+	if (nr >= VFS_NUMBERS)
 		return 0;
-	if (!result_wanted(&config, ctx->ret) || !process_wanted(current_task()) || sampled_out())
+	/* The verifier must see it of the very register. */
+	barrier_var(nr);
+	n = vfs_numbers[nr & (VFS_NUMBERS - 1)];
+	if (!n.native && !n.compat)
 		return 0;
-	if (!syscall_args(s->args, nr)) {
-		plugin_count(PLUGIN_STAT_ERROR);
+	*compat = syscall_is_compat();
+	index = *compat ? n.compat : n.native;
+	barrier_var(index);
+	return index & (VFS_CALLS - 1);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(vfs_exit, struct vfs_pt_regs *regs, long ret)
+{
+	const volatile struct vfs_call *call;
+	struct vfs_config config;
+	struct vfs_scratch *s;
+	struct path_text *text;
+	bool compat = false;
+	__u32 off, index;
+
+	index = vfs_call_of(regs->VFS_ARGS_NR, &compat);
+	if (!index || current_is_self())
 		return 0;
-	}
+	config = config_read();
+	if (!result_wanted(&config, ret) || !process_wanted(current_task()) || sampled_out())
+		return 0;
+	s = scratch_get();
+	text = path_text_get();
+	if (!s || !text)
+		return 0;
+	call = &vfs_calls[index];
+	syscall_args(s->args, regs, compat);
 	__builtin_memset(&s->e, 0, offsetof(struct vfs_event, data));
 	s->e.op = call->op;
-	s->e.index = call->index;
-	s->e.ret = ctx->ret;
+	s->e.index = index;
+	s->e.ret = ret;
 	s->e.fd = -1;
 	put_numbers(s, call);
 	if (!put_paths(s, text, call) || !(config.ops & 1u << (s->e.op & 31))) {

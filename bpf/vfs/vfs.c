@@ -3,15 +3,14 @@
 #include <assert.h>
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/macro.h"
 #include "bpf/path_filter.h"
-#include "bpf/tracepoint.h"
-#include "bpf/vfs.skel.h"
 #include "bpf/vfs/vfs_priv.h"
+
+#include "bpf/vfs.skel.h" /* speaks of those types */
 
 static_assert(sizeof(struct vfs_config) == sizeof(uint64_t), "it changes at once");
 
@@ -70,49 +69,22 @@ static bool call_is_wanted(const struct vfs_call *call, uint32_t ops)
 	return ops & can;
 }
 
-static int attach(struct instance *in, size_t i, struct err *err)
+/* A call that can't do it is left alone. */
+static void number_calls(struct instance *in, uint32_t ops)
 {
-	struct vfs_state *st = in->state;
 	struct vfs_bpf *skel = in->skel;
-	char event[64];
-	int r;
+	struct vfs_number *numbers = skel->data_numbers->vfs_numbers;
+	size_t n = vfs_syscalls_count();
 
-	snprintf(event, sizeof(event), "syscalls/sys_exit_%s", vfs_syscalls[i].name);
-	r = tracepoint_attach_to(skel->progs.vfs_exit, event, &st->links[i], err);
-	return r == -ENOENT ? 0 : r; /* a call that this kernel doesn't have */
-}
+	for (size_t i = 0; i < n; i++) {
+		const struct vfs_syscall *s = &vfs_syscalls[i];
+		uint8_t index = call_is_wanted(&s->call, ops) ? (uint8_t)(i + 1) : 0;
 
-static void detach(struct vfs_state *st, size_t i)
-{
-	bpf_link__destroy(st->links[i]);
-	st->links[i] = NULL;
-}
-
-/* A call that isn't looked at costs nothing. On failure those that were attached still are. */
-static int attach_calls(struct instance *in, uint32_t ops, struct err *err)
-{
-	struct vfs_state *st = in->state;
-	struct vfs_bpf *skel = in->skel;
-	size_t attached = 0;
-	int r = 0;
-
-	for (size_t i = 0; i < st->nsyscalls && r == 0; i++)
-		if (call_is_wanted(&vfs_syscalls[i].call, ops) && !st->links[i])
-			r = attach(in, i, err);
-	for (size_t i = 0; i < st->nsyscalls; i++) {
-		if (r == 0 && !call_is_wanted(&vfs_syscalls[i].call, ops))
-			detach(st, i);
-		attached += st->links[i] != NULL;
+		if (s->nr != VFS_NO_NUMBER)
+			numbers[s->nr].native = index;
+		if (s->compat)
+			numbers[s->compat].compat = index;
 	}
-	if (r == 0 && !attached)
-		r = err_set(err, -EOPNOTSUPP,
-			    "this kernel has no tracepoints of system calls "
-			    "(CONFIG_FTRACE_SYSCALLS)");
-	/* Shown as attached; still ours to destroy. */
-	skel->links.vfs_exit = NULL;
-	for (size_t i = 0; i < st->nsyscalls && !skel->links.vfs_exit; i++)
-		skel->links.vfs_exit = st->links[i];
-	return r;
 }
 
 static int apply_config(struct instance *in, struct err *err)
@@ -127,10 +99,9 @@ static int apply_config(struct instance *in, struct err *err)
 	int r;
 
 	r = wanted_ops(in, &config.ops, err);
-	if (r == 0)
-		r = attach_calls(in, config.ops, err);
 	if (r < 0)
 		return r;
+	number_calls(in, config.ops);
 	if (bpf_map_update_elem(bpf_map__fd(skel->maps.vfs_config), &zero, &config, BPF_ANY) < 0)
 		return err_set(err, -errno, "cannot hand its options to the kernel: %s",
 			       strerror(errno));
@@ -140,39 +111,19 @@ static int apply_config(struct instance *in, struct err *err)
 static int vfs_setup(struct instance *in, struct err *err)
 {
 	struct vfs_bpf *skel = in->skel;
-	int r;
+	size_t n = vfs_syscalls_count();
 
-	/* One program for many tracepoints. */
-	bpf_program__set_autoattach(skel->progs.vfs_exit, false);
-	/* Kernels before 6.1 don't like memory that comes and goes in tracepoints' programs. */
-	r = bpf_map__set_map_flags(skel->maps.process_filter, 0);
-	return r < 0 ? err_set(err, r, "cannot set up its filters: %s", strerror(-r)) : 0;
-}
-
-static int describe_calls(struct instance *in, struct err *err)
-{
-	struct vfs_state *st = in->state;
-	struct vfs_bpf *skel = in->skel;
-
-	for (st->nsyscalls = 0; vfs_syscalls[st->nsyscalls].name; st->nsyscalls++) {
-		struct vfs_call call = vfs_syscalls[st->nsyscalls].call;
-		uint32_t nr = (uint32_t)vfs_syscalls[st->nsyscalls].nr;
-
-		call.index = (uint8_t)st->nsyscalls;
-		if (bpf_map_update_elem(bpf_map__fd(skel->maps.vfs_calls), &nr, &call, BPF_ANY) < 0)
-			return err_set(err, -errno,
-				       "cannot hand system call %s to the kernel half: %s",
-				       vfs_syscalls[st->nsyscalls].name, strerror(errno));
-	}
+	(void)err;
+	/* The first stands for none. */
+	for (size_t i = 0; i < n; i++)
+		skel->rodata->vfs_calls[i + 1] = vfs_syscalls[i].call;
 	return 0;
 }
 
 static int vfs_start(struct instance *in, struct err *err)
 {
-	int r = describe_calls(in, err);
+	int r = process_filter_apply(in, err);
 
-	if (r == 0)
-		r = process_filter_apply(in, err);
 	if (r == 0)
 		r = path_filter_apply(in, err);
 	return r < 0 ? r : apply_config(in, err);
@@ -190,44 +141,15 @@ static int vfs_event(struct instance *in, const void *ev, size_t len)
 	return vfs_row_add(in, ev, len);
 }
 
-static int on_last(void *ctx, void *data, size_t len)
-{
-	struct instance *in = ctx;
-
-	in->count.events++;
-	if (vfs_row_add(in, data, len) < 0)
-		in->count.decode_errors++;
-	return 0;
-}
-
-/* The host has read the ring when our programs were still attached. */
-static void read_rest(struct instance *in)
-{
-	struct vfs_bpf *skel = in->skel;
-	struct ring_buffer *ring;
-	int fd = bpf_map__fd(skel->maps.events);
-
-	ring = fd < 0 ? NULL : ring_buffer__new(fd, on_last, in, NULL);
-	if (ring)
-		ring_buffer__consume(ring);
-	ring_buffer__free(ring);
-}
-
 static void vfs_stop(struct instance *in)
 {
 	struct vfs_state *st = in->state;
-	struct vfs_bpf *skel = in->skel;
 
-	skel->links.vfs_exit = NULL;
-	for (size_t i = 0; i < st->nsyscalls; i++)
-		detach(st, i);
-	read_rest(in);
 	buf_free(&st->text);
 }
 
 PLUGIN(vfs, .help = "Files opened, made, removed, renamed and changed, mounts; with path and error",
-       .needs = "BTF and the tracepoints of system calls (CONFIG_FTRACE_SYSCALLS), CAP_BPF, "
-		"CAP_PERFMON and CAP_SYS_ADMIN",
+       .needs = "BTF, the tracepoint of system calls that end, CAP_BPF and CAP_PERFMON",
        TABLES(&vfs_table), .options = vfs_options, .state_size = sizeof(struct vfs_state),
        .default_ring_bytes = 2 << 20, .default_priority = 30, .setup = vfs_setup,
        .start = vfs_start, .update = vfs_update, .event = vfs_event, .shed = instance_shed_sampling,

@@ -35,6 +35,7 @@ enum vfs_arg {
 enum vfs_call_bit {
 	VFS_HOW = 1,   /* flags and mode are in the struct open_how that flags points to */
 	VFS_BY_FD = 2, /* dir is the file itself */
+	VFS_ID16 = 4,  /* new owner and group have 16 bits */
 };
 
 struct vfs_call {
@@ -44,18 +45,25 @@ struct vfs_call {
 	__u8 text, text2; /* as given: what a link leads to; source and type of a mount */
 	__u8 flags, mode;
 	__u8 arg, arg2; /* new owner and group; length; device */
-	__u8 index;	/* into the user half's table of system calls */
-	__u8 pad[3];
+	__u8 pad[4];
 };
 
-/* System calls have numbers below that; unknown ones are VFS_NONE. */
-#define VFS_CALLS 512
+/* In the user half's table of system calls. */
+#define VFS_CALLS 64 /* a power of two */
+
+/* System calls have numbers below that. */
+#define VFS_NUMBERS 512
+
+/* Which call that number is, counted from 1; 0: none that is wanted. */
+struct vfs_number {
+	__u8 native;
+	__u8 compat; /* in 32-bit programs on a 64-bit kernel */
+};
 
 enum vfs_event_bit {
 	VFS_CUT = 1,	    /* the path goes on above or behind what is here */
 	VFS_CUT2 = 2,	    /* the new one */
 	VFS_UNREADABLE = 4, /* the process's memory couldn't be read */
-	VFS_URING = 8,	    /* not by a system call: io_uring */
 };
 
 /* A path is a directory and what was given behind it. */

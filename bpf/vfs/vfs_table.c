@@ -143,13 +143,14 @@ static struct str path_text(struct instance *in, const char *path, size_t len, b
 	return s;
 }
 
-static void add_numbers(struct instance *in, struct vfs_row *row, const struct vfs_event *e)
+static void add_numbers(struct instance *in, struct vfs_row *row, const struct vfs_event *e,
+			const struct vfs_syscall *call)
 {
 	const char *error = e->ret < 0 ? strerrorname_np((int)-e->ret) : NULL;
 
-	row->flags = e->flags | vfs_syscalls[e->index].flags;
+	row->flags = e->flags | call->flags;
 	/* Without these nobody gave one, and the register holds whatever it held. */
-	if (vfs_syscalls[e->index].call.op != VFS_OPEN ||
+	if (call->call.op != VFS_OPEN ||
 	    row->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)))
 		row->mode = e->mode;
 	row->fd = e->fd;
@@ -168,21 +169,20 @@ static void add_numbers(struct instance *in, struct vfs_row *row, const struct v
 
 int vfs_row_add(struct instance *in, const struct vfs_event *e, size_t len)
 {
-	const struct vfs_state *st = in->state;
 	const struct vfs_syscall *call;
 	const char *data = e->data;
 	struct vfs_row *row;
 
 	if (len < offsetof(struct vfs_event, data) ||
 	    (size_t)e->len[0] + e->len[1] + e->len[2] > len - offsetof(struct vfs_event, data) ||
-	    e->op >= VFS_OP_X_MAX || e->index >= st->nsyscalls)
+	    e->op >= VFS_OP_X_MAX || !e->index || e->index > vfs_syscalls_count())
 		return -EBADMSG;
-	call = &vfs_syscalls[e->index];
+	call = &vfs_syscalls[e->index - 1];
 	row = instance_row(in, 0);
 	if (!row)
 		return 0;
 	process_fill(in, 0, row, &e->p);
-	add_numbers(in, row, e);
+	add_numbers(in, row, e, call);
 	row->operation = e->op;
 	row->file_type = e->file_mode ? type_of(e->file_mode) : TYPE_UNKNOWN;
 	if (!row->file_type && e->ret >= 0)
