@@ -13,6 +13,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "bpf/lib/cast.bpf.h"
 #include "bpf/lib/path_filter.h"
 
 #define PATH_TEXT_MIDDLE 4096
@@ -28,6 +29,7 @@ struct path_text {
 	__u32 at, end; /* in data */
 	__u32 cut;     /* it goes on above, or behind */
 	__u32 up;      /* directories that "../" leaves */
+	__u64 dentry, mnt; /* where path_text_walk() begins */
 	char data[PATH_TEXT_MIDDLE + PATH_TEXT_GIVEN + 64];
 };
 
@@ -68,6 +70,14 @@ static __always_inline void path_dentry_read(struct path_dentry *d, struct dentr
 {
 	const __u32 parent = bpf_core_field_offset(struct dentry, d_parent);
 
+	if (can_cast()) {
+		struct dentry *t = cast_to(struct dentry, dentry);
+
+		d->parent = t->d_parent;
+		d->len = t->d_name.len;
+		d->name = (const char *)t->d_name.name;
+		return;
+	}
 	if (bpf_core_field_offset(struct dentry, d_name) == parent + 8 &&
 	    bpf_core_field_offset(struct qstr, len) == 4 &&
 	    bpf_core_field_offset(struct qstr, name) == 8) {
@@ -83,6 +93,14 @@ static __always_inline void path_mount_read(struct path_mount *m, struct mount *
 {
 	const __u32 parent = bpf_core_field_offset(struct mount, mnt_parent);
 
+	if (can_cast()) {
+		struct mount *t = cast_to(struct mount, mnt);
+
+		m->parent = t->mnt_parent;
+		m->mountpoint = t->mnt_mountpoint;
+		m->root = t->mnt.mnt_root;
+		return;
+	}
 	if (bpf_core_field_offset(struct mount, mnt_mountpoint) == parent + 8 &&
 	    bpf_core_field_offset(struct mount, mnt) == parent + 16 &&
 	    bpf_core_field_offset(struct vfsmount, mnt_root) == 0) {
@@ -115,17 +133,20 @@ static __always_inline bool path_text_prepend(struct path_text *t, const struct 
 	return true;
 }
 
-/* Puts where dentry is in mnt before what is there. */
-__noinline int path_text_walk(__u64 dentry_address, __u64 mnt_address)
+/* Puts where dentry is in mnt before what is there. They come by the map: a function takes numbers
+ * only, and pointers that have a type are none. */
+__noinline int path_text_walk(void)
 {
-	struct dentry *dentry = (void *)dentry_address;
-	struct mount *mnt = (void *)mnt_address;
 	struct path_text *t = path_text_get();
 	struct path_dentry d;
+	struct dentry *dentry;
 	struct path_mount m;
+	struct mount *mnt;
 
 	if (!t)
 		return 0;
+	dentry = (void *)*(volatile __u64 *)&t->dentry;
+	mnt = (void *)*(volatile __u64 *)&t->mnt;
 	path_mount_read(&m, mnt);
 	for (int i = 0; i < PATH_TEXT_NAMES; i++) {
 		if (dentry == m.root) {
@@ -149,10 +170,12 @@ __noinline int path_text_walk(__u64 dentry_address, __u64 mnt_address)
 	return 0;
 }
 
-static __always_inline void path_text_dir(const struct path *path)
+static __always_inline void path_text_dir(struct path_text *t, const struct path *path)
 {
-	path_text_walk((__u64)path->dentry,
-		       (__u64)path->mnt - bpf_core_field_offset(struct mount, mnt));
+	*(volatile __u64 *)&t->dentry = (__u64)path->dentry;
+	*(volatile __u64 *)&t->mnt = (__u64)path->mnt;
+	*(volatile __u64 *)&t->mnt -= bpf_core_field_offset(struct mount, mnt);
+	path_text_walk();
 }
 
 static __always_inline void path_text_begin(struct path_text *t, __u32 at)
@@ -178,7 +201,7 @@ static __always_inline void path_text_finish(struct path_text *t)
 static __always_inline void path_text_of(struct path_text *t, const struct path *path)
 {
 	path_text_begin(t, PATH_TEXT_MIDDLE);
-	path_text_dir(path);
+	path_text_dir(t, path);
 	path_text_finish(t);
 }
 
@@ -248,7 +271,7 @@ static __always_inline void path_text_join(struct path_text *t, const struct pat
 	}
 	*(volatile __u32 *)&t->at = at;
 	*(volatile __u32 *)&t->end = end;
-	path_text_dir(from);
+	path_text_dir(t, from);
 	path_text_finish(t);
 }
 

@@ -122,6 +122,15 @@ static __always_inline bool file_read(struct vfs_file *f, struct file *file)
 	const __u32 mode = bpf_core_field_offset(struct file, f_mode);
 	char head[VFS_FILE_HEAD] __attribute__((aligned(8)));
 
+	if (can_cast()) {
+		struct file *t = cast_to(struct file, file);
+
+		f->path.mnt = t->f_path.mnt;
+		f->path.dentry = t->f_path.dentry;
+		f->inode = t->f_inode;
+		f->mode = t->f_mode;
+		return true;
+	}
 	if (path <= VFS_FILE_HEAD - sizeof(f->path) && inode <= VFS_FILE_HEAD - sizeof(f->inode) &&
 	    mode <= VFS_FILE_HEAD - sizeof(f->mode)) {
 		if (bpf_probe_read_kernel(head, sizeof(head), file))
@@ -149,7 +158,8 @@ __noinline int vfs_text_of_file(__u32 fd)
 	if (!s || !text || !file || !file_read(&f, file))
 		return 0;
 	inode = f.inode;
-	s->e.file_mode = BPF_CORE_READ(inode, i_mode);
+	s->e.file_mode = can_cast() ? cast_to(struct inode, inode)->i_mode
+				    : BPF_CORE_READ(inode, i_mode);
 	if (s->e.op == VFS_OPEN && f.mode & K_FMODE_CREATED)
 		s->e.op = VFS_CREATE;
 	path_text_of(text, &f.path);

@@ -72,6 +72,10 @@ symlink 14 truncate 14 unlink 14 " \
 		"SELECT operation, count(*) FROM vfs WHERE pid = $pid AND error IS NULL AND path GLOB '/tmp/vfs/*' GROUP BY 1 ORDER BY 1"
 	rows_become "vfs: paths" "/tmp/vfs/c-0 /tmp/vfs/renamed-0 /tmp/vfs/c-6 /tmp/vfs/renamed-6 7 " \
 		"SELECT min(path), min(new_path), max(path), max(new_path), count(*) FROM vfs WHERE pid = $pid AND syscall = 'rename'"
+	mkdir /tmp/vfs32
+	load vfs32load /tmp/vfs32 7
+	rows_become "vfs: calls of 32-bit programs" "chmod 7 chown 14 create 7 link 7 mkdir 7 open 21 rename 7 rmdir 7 symlink 7 truncate 14 unlink 7 " \
+		"SELECT operation, count(*) FROM vfs WHERE pid = $pid AND path GLOB '/tmp/vfs32/*' GROUP BY 1 ORDER BY 1"
 }
 
 programs() {
