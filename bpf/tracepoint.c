@@ -127,9 +127,10 @@ static int open_event(int id)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-int tracepoint_attach_to(const struct bpf_program *prog, const char *event, struct bpf_link **ret,
-			 struct err *err)
+int tracepoint_attach(const struct bpf_program *prog, struct bpf_link **ret, struct err *err)
 {
+	const char *section = bpf_program__section_name(prog), *sep = strchr(section, '/'),
+		   *event = sep ? sep + 1 : section;
 	_cleanup_close_ int fd = -1;
 	struct bpf_link *link;
 	char why[200];
@@ -149,11 +150,4 @@ int tracepoint_attach_to(const struct bpf_program *prog, const char *event, stru
 	TAKE_FD(fd); /* the link closes it */
 	*ret = link;
 	return 0;
-}
-
-int tracepoint_attach(const struct bpf_program *prog, struct bpf_link **ret, struct err *err)
-{
-	const char *section = bpf_program__section_name(prog), *event = strchr(section, '/');
-
-	return tracepoint_attach_to(prog, event ? event + 1 : section, ret, err);
 }

@@ -34,7 +34,3 @@ int tracepoint_tracefs(char *how, size_t cap);
 
 /* Attaches to the tracepoint that the program's section names. The link is the caller's. Any thread. */
 int tracepoint_attach(const struct bpf_program *prog, struct bpf_link **ret, struct err *err);
-/* The same to another one, "syscalls/sys_exit_bind": a program may hang on many. -ENOENT: this kernel
- * has none of that name. */
-int tracepoint_attach_to(const struct bpf_program *prog, const char *event, struct bpf_link **ret,
-			 struct err *err);
