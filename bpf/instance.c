@@ -168,6 +168,7 @@ static int sampling_write(struct instance *in)
 	uint64_t words[PLUGIN_SAMPLING_X_MAX] = {
 		[PLUGIN_SAMPLING_CGROUP] = step->cgroup,
 		[PLUGIN_SAMPLING_SHIFTS] = (uint64_t)step->cgroup_shift << 32 | step->shift,
+		[PLUGIN_SAMPLING_OFF] = in->off,
 	};
 	uint32_t key = 0;
 	int fd = in->obj ? bpf_object__find_map_fd_by_name(in->obj, ".data.shed") : -ENOENT;
@@ -175,6 +176,12 @@ static int sampling_write(struct instance *in)
 	if (fd < 0)
 		return fd;
 	return bpf_map_update_elem(fd, &key, words, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int instance_off(struct instance *in)
+{
+	in->off = true;
+	return sampling_write(in);
 }
 
 int instance_shed_sampling(struct instance *in, unsigned int step)

@@ -48,6 +48,15 @@ static __always_inline void plugin_count(enum plugin_stat stat)
 		*n += 1; /* per CPU; a lost race with an interrupt costs one count at most */
 }
 
+/*
+ * True: nobody reads the ring any more. Programs on tracepoints by perf (SEC("tp/...")) ask before
+ * they send: the host doesn't wait until they are gone (bpf/links.h).
+ */
+static __always_inline bool plugin_is_off(void)
+{
+	return sampling[PLUGIN_SAMPLING_OFF];
+}
+
 /* All that it costs while every event is kept. */
 static __always_inline bool sampling_is_on(void)
 {

@@ -152,6 +152,7 @@ struct instance {
 		uint64_t kernel[PLUGIN_STAT_X_MAX];
 	} count;
 	struct sampling sampling; /* of instance_shed_sampling() */
+	bool off; /* instance_off() */
 	struct process_containers *containers; /* of the filters of bpf/process.c */
 	uint64_t self_cgroup_id;
 	uint32_t self_tgid;
@@ -186,6 +187,9 @@ int instance_shed_interval(struct instance *in, unsigned int step);
 void instance_flush(struct instance *in);
 int instance_out_new(struct instance *in);
 void instance_out_free(struct instance *in);
+/* Host, before it detaches: programs that ask plugin_is_off() send nothing from now on. 0 or negative
+ * errno; -ENOENT: none asks. */
+int instance_off(struct instance *in);
 /* Host, once after instance_out_new(): rows of this history table come after last_ts (what the
  * store holds). */
 void instance_seed_ts(struct instance *in, unsigned int table, uint64_t last_ts);

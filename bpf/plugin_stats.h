@@ -20,5 +20,6 @@ enum plugin_stat {
 enum plugin_sampling {
 	PLUGIN_SAMPLING_CGROUP, /* its id in the unified hierarchy; 0: none */
 	PLUGIN_SAMPLING_SHIFTS,
+	PLUGIN_SAMPLING_OFF, /* not 0: the plugin is switched off, its last programs may still run */
 	PLUGIN_SAMPLING_X_MAX,
 };

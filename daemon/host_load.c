@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/macro.h"
+#include "bpf/links.h"
 #include "bpf/tracepoint.h"
 #include "daemon/host_internal.h"
 #include "daemon/libbpf_log.h"
@@ -333,14 +334,24 @@ int slot_load(struct slot *s, struct err *err)
 	return 0;
 }
 
+/* Those on tracepoints by perf take the kernel a grace period each. */
+static bool ends_later(const struct bpf_program *prog, bool off)
+{
+	return off && bpf_program__type(prog) == BPF_PROG_TYPE_TRACEPOINT;
+}
+
 static void slot_detach(struct slot *s)
 {
+	bool off = instance_off(&s->in) == 0;
+
 	for (int i = 0; s->skel && i < s->skel->prog_cnt; i++) {
 		struct bpf_prog_skeleton *ps = skel_prog(s->skel, i);
 
 		if (!host_attaches(*ps->prog) || !*ps->link)
 			continue;
-		if (bpf_link__destroy(*ps->link) < 0)
+		if (ends_later(*ps->prog, off))
+			links_close_later(*ps->link);
+		else if (bpf_link__destroy(*ps->link) < 0)
 			log_warn_errno(-errno, "plugin %s: cannot detach %s", s->plugin->name,
 				       bpf_program__name(*ps->prog));
 		*ps->link = NULL;

@@ -26,9 +26,9 @@
 #define PATH_TEXT_NAME 255
 
 struct path_text {
-	__u32 at, end; /* in data */
-	__u32 cut;     /* it goes on above, or behind */
-	__u32 up;      /* directories that "../" leaves */
+	__u32 at, end;	   /* in data */
+	__u32 cut;	   /* it goes on above, or behind */
+	__u32 up;	   /* directories that "../" leaves */
 	__u64 dentry, mnt; /* where path_text_walk() begins */
 	char data[PATH_TEXT_MIDDLE + PATH_TEXT_GIVEN + 64];
 };

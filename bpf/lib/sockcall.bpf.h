@@ -174,5 +174,7 @@ static __always_inline void sockcall_send(struct sockcall_event *e)
 
 	if (n > SOCKCALL_NAME_SIZE)
 		n = SOCKCALL_NAME_SIZE;
+	if (plugin_is_off())
+		return;
 	event_output(e, offsetof(struct sockcall_event, name) + n);
 }

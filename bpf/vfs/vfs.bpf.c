@@ -158,8 +158,8 @@ __noinline int vfs_text_of_file(__u32 fd)
 	if (!s || !text || !file || !file_read(&f, file))
 		return 0;
 	inode = f.inode;
-	s->e.file_mode = can_cast() ? cast_to(struct inode, inode)->i_mode
-				    : BPF_CORE_READ(inode, i_mode);
+	s->e.file_mode =
+		can_cast() ? cast_to(struct inode, inode)->i_mode : BPF_CORE_READ(inode, i_mode);
 	if (s->e.op == VFS_OPEN && f.mode & K_FMODE_CREATED)
 		s->e.op = VFS_CREATE;
 	path_text_of(text, &f.path);

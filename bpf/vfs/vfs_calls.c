@@ -20,14 +20,17 @@
 #define COMPAT(nr) 0
 #endif
 
-#define CALL_AS(name_, native, nr32, operation, ...)                  \
-	{                                                             \
-		.name = name_, .nr = (native), .compat = COMPAT(nr32), \
-		.call = {.op = VFS_##operation, __VA_ARGS__ }         \
+#define CALL_AS(name_, native, nr32, operation, ...)                             \
+	{                                                                        \
+		.name = name_, .nr = (native), .compat = COMPAT(nr32), .call = { \
+			.op = VFS_##operation,                                   \
+			__VA_ARGS__                                              \
+		}                                                                \
 	}
 #define CALL(id, nr32, operation, ...) CALL_AS(#id, SYS_##id, nr32, operation, __VA_ARGS__)
 /* Only in 32-bit programs. */
-#define CALL32(name, nr32, operation, ...) CALL_AS(name, VFS_NO_NUMBER, nr32, operation, __VA_ARGS__)
+#define CALL32(name, nr32, operation, ...) \
+	CALL_AS(name, VFS_NO_NUMBER, nr32, operation, __VA_ARGS__)
 
 #define PATH(n)	      .dir = VFS_ARG_CWD, .path = (n)
 #define PATH_AT(d, n) .dir = (d), .path = (n)

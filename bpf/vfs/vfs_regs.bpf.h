@@ -33,7 +33,7 @@ struct pt_regs___arm64 {
 #define VFS_COMPAT_WORD status
 #define VFS_COMPAT_BIT	(1u << 1)
 #else
-#define VFS_ARGS_NR syscallno
+#define VFS_ARGS_NR	syscallno
 /* arch/arm64/include/asm/thread_info.h: TIF_32BIT. */
 #define VFS_COMPAT_WORD flags
 #define VFS_COMPAT_BIT	(1u << 22)

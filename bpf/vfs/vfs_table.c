@@ -150,8 +150,7 @@ static void add_numbers(struct instance *in, struct vfs_row *row, const struct v
 
 	row->flags = e->flags | call->flags;
 	/* Without these nobody gave one, and the register holds whatever it held. */
-	if (call->call.op != VFS_OPEN ||
-	    row->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)))
+	if (call->call.op != VFS_OPEN || row->flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY)))
 		row->mode = e->mode;
 	row->fd = e->fd;
 	row->error_raw = e->ret < 0 ? (int32_t)-e->ret : 0;

@@ -37,7 +37,7 @@ enum {
 static struct low {
 	char a[64], b[64];
 	struct open_how how;
-} *low;
+} * low;
 
 /* Any program can do that, whatever its own width. */
 static long call(long nr, long a, long b, long c, long d)
@@ -74,8 +74,8 @@ static void run(int i)
 	done("ftruncate", call(FTRUNCATE, fd, 100 + i, 0, 0));
 	close((int)fd);
 	low->how = (struct open_how){.flags = O_RDONLY};
-	close((int)done("openat2", call(OPENAT2, AT_FDCWD, a, (long)(uintptr_t)&low->how,
-					sizeof(low->how))));
+	close((int)done("openat2",
+			call(OPENAT2, AT_FDCWD, a, (long)(uintptr_t)&low->how, sizeof(low->how))));
 	/* Both halves of a length beyond 4 GiB. */
 	done("truncate64", call(TRUNCATE64, a, i, 1, 0));
 	done("chmod", call(CHMOD, a, 0604, 0, 0));
