@@ -36,7 +36,7 @@ cp /bin/bash "$work/files/bin/"
 cp /usr/bin/openssl /usr/bin/script "$work/files/usr/bin/"
 cp -L /usr/lib/ssl/openssl.cnf "$work/files/usr/lib/ssl/"
 ln -s /bin/bash "$work/files/usr/bin/bash"
-cp tests/vm/lib/guest.sh tests/vm/lib/events.sh "$work/files/test/"
+cp tests/vm/lib/guest.sh tests/vm/lib/check.sh tests/vm/lib/events.sh "$work/files/test/"
 vm_pack "$work/files" "$work/archive"
 
 ran=0 failed=0 unreachable=()

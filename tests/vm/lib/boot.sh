@@ -6,16 +6,12 @@ vm_modules="veth nf_conntrack nf_conntrack_netlink sctp"
 
 vm_dir=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 
-# The initramfs without the tests: busybox, the modules and all that they need, init. Kept in the cache.
-vm_base() { # KERNEL
-	local kernel=$1 rel mods root base=$vm_cache/$1/base.cpio wanted
-	wanted=$(cat "$vm_dir/init" "$vm_dir/boot.sh" "$vm_cache/$kernel/ready" | sha256sum)
-	[ "$(cat "$base.of" 2>/dev/null)" != "$wanted" ] || return 0
+# The modules and all that they need, unpacked, below ROOT.
+vm_put_modules() { # KERNEL ROOT
+	local kernel=$1 root=$2 rel mods
 	rel=$(vm_release "$kernel")
 	mods=$(mktemp -d "$vm_cache/$kernel/mods.XXXXXX")
-	root=$mods/root
-	mkdir -p "$mods/lib/modules" "$root"/{bin,proc,sys,dev,tmp,run,etc,root,usr/bin,usr/sbin,var/lib,lib64,test} \
-		"$root/lib/modules/$rel"
+	mkdir -p "$mods/lib/modules" "$root/lib/modules/$rel"
 	cp -a "$(find "$vm_cache/$kernel/x" -type d -path "*/lib/modules/$rel" -prune | head -1)" "$mods/lib/modules/"
 	depmod -b "$mods" "$rel"
 	for m in $vm_modules; do
@@ -24,10 +20,21 @@ vm_base() { # KERNEL
 		mkdir -p "$root/$(dirname "${f#"$mods"}")"
 		cp "$f" "$root/${f#"$mods"}"
 	done
-	find "$root/lib/modules" -name '*.xz' -exec unxz {} +
+	find "$root/lib/modules/$rel" -name '*.xz' -exec unxz {} +
 	find "$mods/lib/modules/$rel" -maxdepth 1 -name 'modules.order' -o -maxdepth 1 -name 'modules.builtin*' |
 		xargs -I{} cp {} "$root/lib/modules/$rel/"
 	depmod -b "$root" "$rel"
+	rm -rf "$mods"
+}
+
+# The initramfs without the tests: busybox, the modules, init. Kept in the cache.
+vm_base() { # KERNEL
+	local kernel=$1 root base=$vm_cache/$1/base.cpio wanted
+	wanted=$(cat "$vm_dir/init" "$vm_dir/boot.sh" "$vm_cache/$kernel/ready" | sha256sum)
+	[ "$(cat "$base.of" 2>/dev/null)" != "$wanted" ] || return 0
+	root=$(mktemp -d "$vm_cache/$kernel/root.XXXXXX")
+	mkdir -p "$root"/{bin,proc,sys,dev,tmp,run,etc,root,usr/bin,usr/sbin,var/lib,lib64,test}
+	vm_put_modules "$kernel" "$root"
 	echo "$vm_modules" >"$root/modules"
 	cp /bin/busybox "$root/bin/"
 	ln -s busybox "$root/bin/sh"
@@ -35,7 +42,7 @@ vm_base() { # KERNEL
 	printf 'root:x:0:\nnogroup:x:65534:\nringside:x:900:\n' >"$root/etc/group"
 	install -m 755 "$vm_dir/init" "$root/init"
 	(cd "$root" && find . | cpio -o -H newc --quiet) >"$base"
-	rm -rf "$mods"
+	rm -rf "$root"
 	echo "$wanted" >"$base.of"
 }
 
@@ -64,20 +71,29 @@ vm_accel() { # KERNEL
 	fi
 }
 
-# Runs /test/guest.sh. Output in WORK/out. 0: it passed; 1: it failed; 2: the machine never came to an end.
-vm_run() { # KERNEL ARCHIVE WORK SECONDS
-	local kernel=$1 work=$3 rc
-	mkdir -p "$work"
-	vm_base "$kernel"
-	cat "$vm_cache/$kernel/base.cpio" "$2" >"$work/initrd"
+# Runs a machine whose second serial line says how it went. What that said is in WORK/out.
+# 0: it passed; 1: it failed; 2: the machine never came to an end.
+vm_boot() { # KERNEL WORK SECONDS APPEND ARGUMENTS...
+	local kernel=$1 work=$2 seconds=$3 append=$4 rc
+	shift 4
 	# shellcheck disable=SC2046
-	timeout --kill-after=5 "$4" qemu-system-x86_64 $(vm_accel "$kernel") -smp 1 -m 1024 -nodefaults -no-user-config \
-		-display none -no-reboot -kernel "$(vm_image "$kernel")" -initrd "$work/initrd" \
-		-append "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check" -serial "file:$work/console" -serial "file:$work/raw" \
-		2>"$work/qemu" </dev/null
-	rm -f "$work/initrd"
+	timeout --kill-after=5 "$seconds" qemu-system-x86_64 $(vm_accel "$kernel") -smp 1 -m 1024 -nodefaults -no-user-config \
+		-display none -no-reboot -kernel "$(vm_image "$kernel")" "$@" \
+		-append "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check $append" \
+		-serial "file:$work/console" -serial "file:$work/raw" 2>"$work/qemu" </dev/null
 	tr -d '\r' <"$work/raw" >"$work/out" 2>/dev/null
 	rc=$(sed -n 's/^VM-RESULT=//p' "$work/out" | tail -1)
 	[ -n "$rc" ] || return 2
 	[ "$rc" -eq 0 ]
+}
+
+# Runs /test/guest.sh; answers as vm_boot does.
+vm_run() { # KERNEL ARCHIVE WORK SECONDS
+	local work=$3 rc=0
+	mkdir -p "$work"
+	vm_base "$1"
+	cat "$vm_cache/$1/base.cpio" "$2" >"$work/initrd"
+	vm_boot "$1" "$work" "$4" "" -initrd "$work/initrd" || rc=$?
+	rm -f "$work/initrd"
+	return $rc
 }
