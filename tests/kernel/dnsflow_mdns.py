@@ -130,7 +130,7 @@ def main():
             total = sum(case[2] for _, case in asked)
             quiet = sum(case[2] for _, case in asked if case[3] == "quiet")
             time.sleep(1.2)
-            dns.wait_idle(d, total)
+            dns.wait_own(d, total, A, B)
             for pid, (family, _, n, what, kind, _) in asked:
                 check(d, pid, family, n, what, kind)
             # The answering end makes no rows: what others ask the group isn't this host's to time.

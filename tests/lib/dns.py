@@ -44,9 +44,3 @@ def wait_own(d, answered, *namespaces, timeout=20):
     """Until so many exchanges of these namespaces are in dnsflow, those that were given up among them."""
     t.wait_until(lambda: d.one(f"SELECT coalesce(sum(count), 0) FROM dnsflow WHERE {own(*namespaces)}") >= answered, timeout,
                  f"{answered} exchanges", 0.2)
-
-
-def wait_idle(d, answered, timeout=20):
-    """Until so many exchanges are in dnsflow and no query waits any more."""
-    t.wait_until(lambda: d.one("SELECT pending FROM dnsflow_stats") == 0 and
-                 d.one("SELECT coalesce(sum(count), 0) FROM dnsflow") >= answered, timeout, f"{answered} exchanges", 0.2)
