@@ -27,12 +27,13 @@ HOST4, HOST4A, HOST6 = "10.99.74.2", "10.99.74.1", "fd99:74::2"
 class Scenario:
     """One workload, both sides. sides: which are compared; extra: its last argument.
 
-    why: what is known to be otherwise, by side and cell; race: what may be in part at times."""
+    why: what is known to be otherwise, by side and cell; race: what may be in part at times; about: a note."""
 
-    def __init__(self, name, workload, transport="tcp", addr=HOST4, sides=("client", "server"), extra="", why=None, block=(), host=False, race=None):
+    def __init__(self, name, workload, transport="tcp", addr=HOST4, sides=("client", "server"), extra="", why=None, block=(), host=False, race=None,
+                 about=None):
         self.name, self.workload, self.transport, self.addr = name, workload, transport, addr
         self.sides, self.extra, self.why, self.block, self.host = sides, extra, why or {}, block, host
-        self.race = race or {}
+        self.race, self.about = race or {}, about
         self.port = 0
         self.skipped = None
         self.owners, self.truth, self.procs = {}, {}, {}
@@ -103,9 +104,10 @@ def scenarios():
     packet = "the frame is made in user space: no socket of the sender's carries it, so there is nothing to ask for an owner"
     mptcp = "the kernel itself reads the TCP connections below an MPTCP socket: they stay with who connected or listened"
     asleep = "a connection that nobody accepts is the listener's"
+    hours = "for some seconds here, for hours by tests/vm/hours.sh: see below"
     s = Scenario
     out = [
-        s("keep-alive only, idle", "idle", extra=str(IDLE)),  # first: the others run while it idles
+        s("keep-alive only, idle", "idle", extra=str(IDLE), about=hours),  # first: the others run while it idles
         s("TCP, IPv4", "stream"),
         s("TCP, IPv6", "stream", addr=HOST6),
         s("TCP, v4-mapped", "stream", addr=f"::ffff:{HOST4}"),

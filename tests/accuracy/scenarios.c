@@ -234,6 +234,8 @@ int main(int argc, char **argv)
 	if (argc >= 5 && parse_addr(&a, argv[3], argv[4])) {
 		s = find(tcp_scenarios, argv[1]);
 		if (!s)
+			s = find(idle_scenarios, argv[1]);
+		if (!s)
 			s = find(other_scenarios, argv[1]);
 	}
 	if (!s) {

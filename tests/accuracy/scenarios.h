@@ -42,8 +42,9 @@ enum way {
 };
 
 extern struct truth *truth;
-extern enum way way;						 /* how put() and get() do it */
-extern const struct scenario tcp_scenarios[], other_scenarios[]; /* end with a NULL name */
+extern enum way way; /* how put() and get() do it */
+/* They end with a NULL name. */
+extern const struct scenario tcp_scenarios[], idle_scenarios[], other_scenarios[];
 
 _Noreturn void die(const char *what);
 /* Ends the run: this kernel can't. */
@@ -60,3 +61,8 @@ void put(int fd, long len);
 void get(int fd, long len);
 /* All until the peer's end. */
 void get_all(int fd);
+
+/* A socket that listens, after saying so; one connection of it; one to the server. */
+int listener(const struct args *a);
+int accept_one(int s);
+int dialled(const struct args *a);

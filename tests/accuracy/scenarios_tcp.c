@@ -27,7 +27,7 @@ static int stream(const struct args *a)
 	return fd;
 }
 
-static int listener(const struct args *a)
+int listener(const struct args *a)
 {
 	int fd = stream(a), one = 1;
 
@@ -38,7 +38,7 @@ static int listener(const struct args *a)
 	return fd;
 }
 
-static int accept_one(int s)
+int accept_one(int s)
 {
 	int fd = accept4(s, NULL, NULL, SOCK_CLOEXEC);
 
@@ -55,7 +55,7 @@ static void dial(const struct args *a, int fd)
 	truth->conns++;
 }
 
-static int dialled(const struct args *a)
+int dialled(const struct args *a)
 {
 	int fd = stream(a);
 
@@ -446,56 +446,6 @@ static void call_simultaneous(const struct args *a)
 	talk(a, simultaneous(a));
 }
 
-/* Nothing but keep-alives for extra seconds, with probes every second. */
-static void keep_alive(int fd)
-{
-	int one = 1;
-
-	if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)) < 0 ||
-	    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &one, sizeof(one)) < 0 ||
-	    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &one, sizeof(one)) < 0)
-		die("SO_KEEPALIVE");
-}
-
-static void call_idle(const struct args *a)
-{
-	int fds[CONNS];
-
-	say_owner();
-	for (int i = 0; i < CONNS; i++) {
-		fds[i] = dialled(a);
-		keep_alive(fds[i]);
-		put(fds[i], UP - 1000);
-	}
-	sleep_ms(atol(a->extra) * 1000);
-	for (int i = 0; i < CONNS; i++) {
-		put(fds[i], 1000);
-		get(fds[i], DOWN);
-		close(fds[i]);
-	}
-}
-
-static void serve_idle_one(const struct args *a, int fd)
-{
-	(void)a;
-	say_owner();
-	get(fd, UP);
-	put(fd, DOWN);
-	get_all(fd);
-}
-
-static void serve_idle(const struct args *a)
-{
-	int s = listener(a);
-
-	for (int i = 0; i < CONNS; i++) {
-		int fd = accept_one(s);
-
-		spawn(serve_idle_one, a, fd);
-		close(fd);
-	}
-}
-
 const struct scenario tcp_scenarios[] = {
 	{"stream", serve, call},
 	{"sendfile", serve_sendfile, call_sendfile},
@@ -515,6 +465,5 @@ const struct scenario tcp_scenarios[] = {
 	{"reset", serve_reset, call_reset},
 	{"fail", serve_none, call_fail},
 	{"simultaneous", serve_simultaneous, call_simultaneous},
-	{"idle", serve_idle, call_idle},
 	{},
 };
