@@ -288,6 +288,7 @@ static int queries_up(struct daemon *d, struct err *err)
 		.max_rows = (uint64_t)opt_i64(v, "query.max_rows"),
 		.worker_exe = query_worker_path(worker, sizeof(worker)),
 		.worker_user = opt_str(v, "query.user"),
+		.reserve_bytes = (uint64_t)opt_i64(v, "store.reserve_bytes"),
 		.snapshot = control_snapshot,
 		.ctx = d,
 	};

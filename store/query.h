@@ -37,6 +37,11 @@ struct query_engine_options {
 	const char *file;
 	bool file_is_snapshot;
 	uint64_t now_ns;
+	/* Of a worker, lower than its own; 0: its own. Heap, and what its sorts may put on disk. */
+	uint64_t heap_bytes, spill_bytes;
+	/* What the store keeps free on the disk: below it segments are evicted, so no sort may get
+	 * there. */
+	uint64_t reserve_bytes;
 	/* The rows of a live table now (a sealed batch, the caller's reference). Called on the
 	 * thread that runs query_run. */
 	int (*snapshot)(void *ctx, const struct table *table, struct batch **ret, struct err *err);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/macro.h"
 #include "base/opt.h"
+#include "store/query_spill.h"
 #include "store/query_worker.h"
 
 /* Virtual machine steps between two looks at the clock: about 20 us. */
@@ -355,11 +356,16 @@ int query_guard_error(struct query_session *s, sqlite3 *db, int rc, const char *
 			"allow more time");
 	if (s->denied[0]) /* a table is SQLITE_AUTH, a function a plain error */
 		return err_set(err, -EPERM, "%s", s->denied);
+	if (query_spill_error(err) < 0)
+		return err->code;
 	switch (rc & 0xff) {
 	case SQLITE_NOMEM:
-		return err_set(err, -E2BIG,
-			       "the query needs more memory than a query may have: sort, group or "
-			       "join less");
+		return err_set(
+			err, -E2BIG,
+			"the query needs more memory than a query may have%s%s%s: sort, group or "
+			"join less",
+			*query_spill_missing() ? " (it cannot sort on disk here: " : "",
+			query_spill_missing(), *query_spill_missing() ? ")" : "");
 	case SQLITE_TOOBIG:
 		return err_set(err, -E2BIG, "a text or blob of the query is larger than %d KiB",
 			       QUERY_MAX_CELL / 1024);

@@ -24,7 +24,7 @@ static bool sql_names(const struct query_session *s, const char *name)
 	return strcasestr(s->req.sql, name);
 }
 
-static bool sql_names_history(const struct query_session *s)
+bool query_history_named(const struct query_session *s)
 {
 	for (uint32_t i = 0; i < s->req.ntables; i++)
 		if (table_is_history(s->req.tables[i]) && sql_names(s, s->req.tables[i]->name))
@@ -117,7 +117,7 @@ int query_history_open(struct query_session *s, struct err *err)
 	const char *schemas[SCHEMA_MAX_SEGMENTS];
 	int r;
 
-	if (!sql_names_history(s))
+	if (!query_history_named(s))
 		return 0;
 	r = attach_all(s, err);
 	if (r < 0)

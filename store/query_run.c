@@ -7,10 +7,11 @@
 
 #include "base/clock.h"
 #include "base/macro.h"
+#include "store/query_spill.h"
 #include "store/query_worker.h"
 
 /* Below RLIMIT_AS, so that SQLite can say that memory is short before malloc's callers have to. */
-#define HEAP_MAX (384ll << 20)
+#define HEAP_MAX (384ull << 20)
 
 struct origin {
 	uint32_t table, column; /* UINT32_MAX: computed */
@@ -302,12 +303,18 @@ static void look(struct query_session *s)
 	s->single = n == 1;
 }
 
+uint64_t query_heap_max(const struct query_session *s)
+{
+	return s->req.heap_bytes && s->req.heap_bytes < HEAP_MAX ? s->req.heap_bytes : HEAP_MAX;
+}
+
 void query_session_run(struct query_session *s)
 {
 	const char *sql = s->req.sql;
 	struct err err = {0};
 
-	sqlite3_hard_heap_limit64(HEAP_MAX);
+	sqlite3_hard_heap_limit64((sqlite3_int64)query_heap_max(s));
+	query_spill_begin(query_heap_max(s));
 	sqlite3_busy_timeout(s->db,
 			     0); /* all locks are held; waiting would sleep, which isn't allowed */
 	query_guard_limits(s->shape);

@@ -330,6 +330,9 @@ void wire_put_request(struct buf *b, const struct query_request *req, const stru
 	wire_put_u64(b, req->now_ns);
 	wire_put_u64(b, req->max_rows);
 	wire_put_u64(b, req->deadline_ns);
+	wire_put_u64(b, req->heap_bytes);
+	wire_put_u64(b, req->spill_bytes);
+	wire_put_u64(b, req->reserve_bytes);
 	wire_put_u32(b, req->uid);
 	wire_put_u32(b, req->gid);
 	wire_put_u32(b, req->nparams);
@@ -353,6 +356,9 @@ int wire_get_request(struct wire *w, struct query_request *ret)
 	ret->now_ns = wire_get_u64(w);
 	ret->max_rows = wire_get_u64(w);
 	ret->deadline_ns = wire_get_u64(w);
+	ret->heap_bytes = wire_get_u64(w);
+	ret->spill_bytes = wire_get_u64(w);
+	ret->reserve_bytes = wire_get_u64(w);
 	ret->uid = wire_get_u32(w);
 	ret->gid = wire_get_u32(w);
 	ret->nparams = wire_get_u32(w);

@@ -83,8 +83,10 @@ struct query_request {
 	bool file_is_snapshot, script;
 	uint64_t now_ns; /* 0: the clock's */
 	uint64_t max_rows;
-	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
-	uint32_t uid, gid;    /* to become; UINT32_MAX: stay */
+	uint64_t deadline_ns;		  /* CLOCK_MONOTONIC */
+	uint64_t heap_bytes, spill_bytes; /* as the engine's options; 0: the worker's own */
+	uint64_t reserve_bytes;
+	uint32_t uid, gid; /* to become; UINT32_MAX: stay */
 	uint32_t nparams;
 	struct value *params;
 	const struct table **tables;

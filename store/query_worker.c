@@ -2,6 +2,8 @@
 /* The query worker's main: what must be opened is opened with the daemon's rights, then the
  * sandbox, then the SQL. */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <sys/prctl.h>
@@ -11,13 +13,16 @@
 #include "base/macro.h"
 #include "store/query.h"
 #include "store/query_sandbox.h"
+#include "store/query_spill.h"
 #include "store/query_worker.h"
 
 #define SOCKET_FD 3
 /* A sort or a hash of a few million rows; the daemon's own limit is set with a few workers in mind.
  */
 #define MEMORY_MAX (512ull << 20)
-/* 10 segments with -wal and -shm, the socket, a memfd at a time. */
+/* What one sort keeps in memory before it goes to disk: 64 MiB. */
+#define SORT_SHARE 6
+/* 10 segments with -wal and -shm, the socket, the spill file, a memfd at a time. */
 #define MAX_FDS 48
 
 static _Noreturn void fail(struct query_session *s, const struct err *err)
@@ -25,18 +30,22 @@ static _Noreturn void fail(struct query_session *s, const struct err *err)
 	query_io_fail(s, err->code, err->msg);
 }
 
-static int open_db(sqlite3 **ret)
+/* vfs: for temporary files; NULL: they are kept in memory. */
+static int open_db(sqlite3 **ret, const char *vfs, uint64_t sort_bytes)
 {
+	char sql[128];
 	int rc = sqlite3_open_v2(":memory:", ret,
 				 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY |
 					 SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX |
 					 SQLITE_OPEN_PRIVATECACHE,
-				 NULL);
+				 vfs);
 
-	/* No sorter or ephemeral table may want a file. */
+	/* The sorter's memory is the size of the page cache of main, which has no pages here. */
+	snprintf(sql, sizeof(sql),
+		 "PRAGMA temp_store=%s; PRAGMA main.cache_size=-%" PRIu64 "; PRAGMA cell_size_check=1",
+		 vfs ? "FILE" : "MEMORY", sort_bytes / 1024);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_exec(*ret, "PRAGMA temp_store=MEMORY; PRAGMA cell_size_check=1", NULL,
-				  NULL, NULL);
+		rc = sqlite3_exec(*ret, sql, NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return -ENOMEM;
 	sqlite3_busy_timeout(*ret, 100);
@@ -60,9 +69,14 @@ static int fill_shape(struct query_session *s)
 
 static int open_all(struct query_session *s, struct err *err)
 {
+	uint64_t sort = query_heap_max(s) / SORT_SHARE;
 	int r;
 
-	if ((r = open_db(&s->db)) < 0 || (r = open_db(&s->shape)) < 0 || (r = fill_shape(s)) < 0 ||
+	/* Statements that read no history stay without files. */
+	if (!*s->req.file && query_history_named(s))
+		query_spill_open(s->req.ring_dir, s->req.spill_bytes, s->req.reserve_bytes);
+	if ((r = open_db(&s->db, query_spill_vfs(), sort)) < 0 ||
+	    (r = open_db(&s->shape, NULL, sort)) < 0 || (r = fill_shape(s)) < 0 ||
 	    (r = query_func_register(s->db, &s->now_ns)) < 0 ||
 	    (r = query_func_register(s->shape, &s->now_ns)) < 0 || (r = query_vtab_register(s)) < 0 ||
 	    (r = query_service_register(s)) < 0)
@@ -88,6 +102,8 @@ static void enter_sandbox(struct query_session *s)
 		.memory_bytes = MEMORY_MAX,
 		.deadline_ns = s->req.deadline_ns,
 		.max_fds = MAX_FDS,
+		.spill_fd = query_spill_fd(),
+		.spill_bytes = query_spill_max(),
 	};
 	struct err err = {0};
 	char note[256];
@@ -123,6 +139,7 @@ void query_worker_main(int argc, char **argv)
 	if (r < 0)
 		query_io_fail(s, -EIO, "the query worker does not understand its daemon");
 	sqlite3_config(SQLITE_CONFIG_SINGLETHREAD); /* one thread: no mutexes */
+	query_spill_config();
 	s->now_ns = s->req.now_ns ? s->req.now_ns : clock_real_ns();
 	r = open_all(s, &err);
 	if (r < 0)

@@ -63,6 +63,8 @@ void query_io_rows_close(struct query_session *s);
 /* Takes the snapshot of what is attached, under these names, and its locks. */
 int query_history_begin(struct query_session *s, const char *const *schemas, unsigned int n,
 			const char *table, struct err *err);
+/* The SQL names a history table. */
+bool query_history_named(const struct query_session *s);
 /* Attaches the segments if the SQL names a history table at all, and begins the read transaction
  * that holds the snapshot. */
 int query_history_open(struct query_session *s, struct err *err);
@@ -138,5 +140,7 @@ int query_func_register(sqlite3 *db, const uint64_t *now_ns);
 /* query_service.c: on both databases. Reads files: not sandboxed. */
 int query_service_register(struct query_session *q);
 
+/* What SQLite may allocate at most. */
+uint64_t query_heap_max(const struct query_session *s);
 /* query_run.c: everything between the sandbox and the last frame. */
 _Noreturn void query_session_run(struct query_session *s);

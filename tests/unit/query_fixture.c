@@ -221,6 +221,9 @@ int fixture_engine(struct fixture *f, unsigned int max_workers, const char *user
 		.default_deadline_ns = 15 * NSEC_PER_SEC,
 		.max_rows = 3000000,
 		.worker_user = user,
+		.heap_bytes = f->heap_bytes,
+		.spill_bytes = f->spill_bytes,
+		.reserve_bytes = f->reserve_bytes,
 		.snapshot = snapshot,
 		.ctx = f,
 	};

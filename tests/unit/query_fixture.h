@@ -41,6 +41,7 @@ struct fixture {
 	uint64_t next_ts;
 	atomic_uint snapshots; /* asked for */
 	int snapshot_fails;    /* -errno to answer with */
+	uint64_t heap_bytes, spill_bytes, reserve_bytes; /* for the next fixture_engine() */
 };
 
 struct result {

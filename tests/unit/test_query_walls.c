@@ -131,11 +131,11 @@ static void check_read_only(pid_t pid, int fd)
 }
 
 /* How many descriptors beyond stdio and the socket; all are files of the ring, read-only (a WAL
- * never is). */
+ * never is), but for one without a name. */
 static unsigned int check_fds(const struct fixture *f, pid_t pid)
 {
 	char path[320], target[256];
-	unsigned int n = 0;
+	unsigned int n = 0, nameless = 0;
 	struct dirent *de;
 	DIR *d;
 
@@ -158,12 +158,15 @@ static unsigned int check_fds(const struct fixture *f, pid_t pid)
 			assert_memory_equal(target, "socket:", 7);
 		if (fd > 3) {
 			assert_memory_equal(target, f->dir, strlen(f->dir));
-			if (!strstr(target, "-wal"))
+			if (strstr(target, " (deleted)"))
+				nameless++;
+			else if (!strstr(target, "-wal"))
 				check_read_only(pid, fd);
 			n++;
 		}
 	}
 	closedir(d);
+	assert_in_range(nameless, 0, 1);
 	return n;
 }
 
@@ -193,7 +196,8 @@ static void test_worker_is_boxed(void **state)
 		assert_string_equal(proc_read(pid, "oom_score_adj", text, sizeof(text)), "1000\n");
 		assert_true(check_fds(f, pid) >= 3);
 		proc_read(pid, "limits", text, sizeof(text));
-		assert_line(text, "Max file size             0                    0 ");
+		assert_non_null(strstr(text, "Max file size"));
+		assert_null(strstr(text, "Max file size             unlimited"));
 		assert_line(text, "Max core file size        0                    0 ");
 		assert_line(text, "Max processes             0                    0 ");
 		assert_line(text, "Max open files            48                   48 ");
@@ -275,6 +279,9 @@ static void test_daemon_killed(void **state)
 	assert_int_equal(access(path, F_OK), -1);
 }
 
+#define SPILL_FD    10
+#define SPILL_BYTES (1 << 20)
+
 enum deed {
 	DEED_NOTHING,
 	DEED_OPEN,
@@ -288,6 +295,11 @@ enum deed {
 	DEED_UNLINK,
 	DEED_NICE,
 	DEED_LOCK,
+	DEED_PWRITE,
+	DEED_PWRITE_BEYOND,
+	DEED_PWRITE_OTHER,
+	DEED_WRITE,
+	DEED_TRUNCATE,
 	DEED_MALLOC,
 	DEED_SPIN,
 	DEED_SLEEP,
@@ -324,6 +336,16 @@ static int do_deed(enum deed deed)
 		return nice(-5);
 	case DEED_LOCK:
 		return fcntl(3, F_SETLK, &lock) == -1 && errno == EACCES ? 0 : 1;
+	case DEED_PWRITE:
+		return pwrite(SPILL_FD, "x", 1, SPILL_BYTES - 1) == 1 ? 0 : 1;
+	case DEED_PWRITE_BEYOND:
+		return pwrite(SPILL_FD, "x", 1, SPILL_BYTES) == 1;
+	case DEED_PWRITE_OTHER:
+		return pwrite(SPILL_FD + 1, "x", 1, 0) == 1;
+	case DEED_WRITE:
+		return write(SPILL_FD, "x", 1) == 1;
+	case DEED_TRUNCATE:
+		return ftruncate(SPILL_FD, 0);
 	case DEED_MALLOC:
 		return malloc(100 << 20) ? 1 : 0;
 	case DEED_SPIN:
@@ -348,7 +370,9 @@ static void test_sandbox(void **state)
 		{DEED_EXEC, SIGSYS},	    {DEED_FORK, SIGSYS},     {DEED_KILL, SIGSYS},
 		{DEED_UNLINK, SIGSYS},	    {DEED_NICE, SIGSYS},     {DEED_MMAP_EXEC, SIGSYS},
 		{DEED_MMAP_SHARED, SIGSYS}, {DEED_MPROTECT, SIGSYS}, {DEED_LOCK, 0},
-		{DEED_MALLOC, 0},	    {DEED_SPIN, SIGALRM},    {DEED_SLEEP, SIGALRM},
+		{DEED_PWRITE, 0},	    {DEED_WRITE, SIGSYS},    {DEED_PWRITE_OTHER, SIGSYS},
+		{DEED_TRUNCATE, SIGSYS},    {DEED_MALLOC, 0},	     {DEED_PWRITE_BEYOND, SIGXFSZ},
+		{DEED_SPIN, SIGALRM},	    {DEED_SLEEP, SIGALRM},
 	};
 
 	(void)state;
@@ -359,6 +383,8 @@ static void test_sandbox(void **state)
 			.memory_bytes = 64 << 20,
 			.deadline_ns = clock_mono_ns() + 300 * NSEC_PER_MSEC,
 			.max_fds = 16,
+			.spill_fd = SPILL_FD,
+			.spill_bytes = SPILL_BYTES,
 		};
 		struct err err = {};
 		char note[256];
@@ -371,6 +397,8 @@ static void test_sandbox(void **state)
 		if (!pid) {
 			for (int s = 1; s < 32; s++) /* cmocka's handlers aren't the worker's */
 				signal(s, SIG_DFL);
+			assert_true(dup2(memfd_create("spill", 0), SPILL_FD) >= 0);
+			assert_true(dup2(memfd_create("other", 0), SPILL_FD + 1) >= 0);
 			if (query_sandbox_enter(&box, note, sizeof(note), &err) < 0)
 				_exit(99);
 			_exit(do_deed(deeds[i].deed));
