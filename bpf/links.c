@@ -13,8 +13,9 @@
 #define LOG_MODULE "links"
 #include "base/log.h"
 
-/* Each plugin that has such links a few times over; who is faster than the kernel waits. */
-#define LINKS_MAX 64
+/* Each plugin that has such links a few times over, bash with a hundred shells; who is faster than
+ * the kernel waits. */
+#define LINKS_MAX 512
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct bpf_link *queue[LINKS_MAX];

@@ -49,8 +49,8 @@ static __always_inline void plugin_count(enum plugin_stat stat)
 }
 
 /*
- * True: nobody reads the ring any more. Programs on tracepoints by perf (SEC("tp/...")) ask before
- * they send: the host doesn't wait until they are gone (bpf/links.h).
+ * True: nobody reads the ring any more. Programs on tracepoints by perf (SEC("tp/...")) and on
+ * uprobes ask before they send: nobody waits until they are gone (bpf/links.h).
  */
 static __always_inline bool plugin_is_off(void)
 {

@@ -84,8 +84,11 @@ static __always_inline __u64 shell_pointer(__u64 base, __s64 offset)
 
 static __always_inline int tell_prompt(struct bash_symbols *shell, __u64 base, bool continuation)
 {
-	struct bash_prompt *e = event_reserve(sizeof(*e));
+	struct bash_prompt *e;
 
+	if (plugin_is_off())
+		return 0;
+	e = event_reserve(sizeof(*e));
 	if (!e)
 		return 0;
 	e->kind = BASH_EVENT_PROMPT;
@@ -129,7 +132,7 @@ static __always_inline int tell(const char *text, struct task_struct *t, struct 
 	__u64 cwd = 0;
 	long n;
 
-	if (!process_wanted(t))
+	if (plugin_is_off() || !process_wanted(t))
 		return 0;
 	e = event_reserve(sizeof(*e));
 	if (!e)
@@ -164,8 +167,8 @@ static __always_inline int on_line(const char *text, bool any_program)
 	__u8 yes = 1;
 	__u64 base;
 
-	if (!text)
-		return 0; /* end of file */
+	if (!text || plugin_is_off())
+		return 0; /* end of file, or of the plugin */
 	shell = shell_of(t, &base);
 	if (!shell && any_program)
 		return 0;

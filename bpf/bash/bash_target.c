@@ -14,6 +14,7 @@
 #include "base/macro.h"
 #include "bpf/bash.skel.h"
 #include "bpf/exe.h"
+#include "bpf/links.h"
 
 static struct bash_layout layout_of(const struct exe *x)
 {
@@ -108,8 +109,12 @@ void target_drop(struct instance *in, struct bash_watch *w, struct bash_target *
 		at = &(*at)->next;
 	*at = t->next;
 	w->ntargets--;
+	/* While the plugin runs a target's layout must not go before its probes. */
 	while (t->nlinks)
-		bpf_link__destroy(t->links[--t->nlinks]);
+		if (in)
+			bpf_link__destroy(t->links[--t->nlinks]);
+		else
+			links_close_later(t->links[--t->nlinks]);
 	if (in) {
 		forget_layout(in, w, &t->layout);
 		forget_file(in, t);

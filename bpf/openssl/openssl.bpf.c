@@ -144,7 +144,7 @@ static __always_inline void tell(struct ssl_key *key, struct ssl_state *s, __u8 
 	struct task_struct *t = current_task();
 	struct openssl_handshake *e;
 
-	if (task_is_self(t) || !process_wanted(t))
+	if (plugin_is_off() || task_is_self(t) || !process_wanted(t))
 		return;
 	e = event_reserve(sizeof(*e));
 	if (!e)

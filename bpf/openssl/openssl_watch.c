@@ -15,6 +15,7 @@
 #include "base/macro.h"
 #include "bpf/exe.h"
 #include "bpf/insn.h"
+#include "bpf/links.h"
 #include "bpf/maps.h"
 #include "bpf/openssl.skel.h"
 #include "bpf/uprobe.h"
@@ -208,7 +209,7 @@ static void detach(struct openssl_file *f)
 		f->fds[i] = -1;
 	}
 	while (f->nlinks)
-		bpf_link__destroy(f->links[--f->nlinks]);
+		links_close_later(f->links[--f->nlinks]);
 }
 
 static bool file_known(const struct openssl_watch *w, const struct stat *st)
