@@ -109,12 +109,9 @@ void target_drop(struct instance *in, struct bash_watch *w, struct bash_target *
 		at = &(*at)->next;
 	*at = t->next;
 	w->ntargets--;
-	/* While the plugin runs a target's layout must not go before its probes. */
+	/* No process runs it any more, or the plugin is off: its probes have nothing to tell. */
 	while (t->nlinks)
-		if (in)
-			bpf_link__destroy(t->links[--t->nlinks]);
-		else
-			links_close_later(t->links[--t->nlinks]);
+		links_close_later(t->links[--t->nlinks]);
 	if (in) {
 		forget_layout(in, w, &t->layout);
 		forget_file(in, t);

@@ -181,6 +181,7 @@ def freed(d, home):
     def links():
         return len([fd for fd in os.listdir(f"/proc/{d.pid}/fd")])
 
+    wait_until(lambda: "links" not in d.threads(), 60, "the probes of what was before are gone")
     before = links()
     shell = Inside(base, BASH)
     shell.type(b"echo inside")

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macro.h"
+#include "bpf/links.h"
 #include "daemon/config.h"
 #include "daemon/host.h"
 #include "tests/kernel/host_fixture.h"
@@ -407,6 +408,7 @@ static void cycles_leave_nothing(void **state)
 		enable(f, NULL, 0);
 		fork_times(1);
 		disable(f);
+		links_wait();
 		if (i == 0)
 			before = count_fds();
 	}

@@ -39,24 +39,13 @@ def kinds(d):
     return n
 
 
-def threads(d):
-    names = []
-    for tid in os.listdir(f"/proc/{d.pid}/task"):
-        try:
-            with open(f"/proc/{d.pid}/task/{tid}/comm") as f:
-                names.append(f.read().strip())
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return names
-
-
 def main():
     rs.need_root()
     with rs.Daemon() as d:
         for name in ("bind", "tcp"):
             d.enable(name)
             d.cli("plugin", "disable", name)
-        rs.wait_until(lambda: "links" not in threads(d), 20, "the first links closed")
+        rs.wait_until(lambda: "links" not in d.threads(), 20, "the first links closed")
         before, seen, off = kinds(d), [], []
         closing = 0
         for _ in range(CYCLES):
@@ -65,7 +54,7 @@ def main():
             seen.append(binds())
             d.cli("plugin", "disable", "tcp")
             d.cli("plugin", "disable", "bind")
-            closing += "links" in threads(d)
+            closing += "links" in d.threads()
             off.append(binds())
         # How many at the same time is a matter of luck; one after the other of its ten links takes the kernel half a second.
         rs.true(closing > 0, "the daemon never closed links behind an answer")
@@ -77,7 +66,7 @@ def main():
         time.sleep(0.3)
         rs.equal(d.one(f"SELECT count(*) FROM bind WHERE pid IN ({', '.join(map(str, off))})"), 0, "rows while it is off")
         d.cli("plugin", "disable", "bind")
-        rs.wait_until(lambda: "links" not in threads(d), 20, "all links closed")
+        rs.wait_until(lambda: "links" not in d.threads(), 20, "all links closed")
         rs.wait_until(lambda: kinds(d) == before, 20, f"as many descriptors as before ({before}, now {kinds(d)})")
         rs.equal(d.sql("SELECT * FROM loss WHERE plugin IN ('bind', 'tcp') AND lost > 0"), [], "losses")
         # It ends while links are being closed.
