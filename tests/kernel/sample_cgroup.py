@@ -99,7 +99,7 @@ def balanced(d, noisy, quiet, made):
 def overloaded_ring():
     """A ring that is too small for the noisy one's signals."""
     with groups() as (noisy, quiet), t.Daemon() as d:
-        d.enable("signal", "ring_size=256KiB", f"pids={noisy.pid},{quiet.pid}")
+        d.enable("signal", "ring_size=64KiB", f"pids={noisy.pid},{quiet.pid}")
         n = 9 * NOISE
         noisy.load.start(n, NOISE)
         event = d.wait_sql("SELECT * FROM daemon_events WHERE event = 'plugin_sampling' AND subject = 'signal'", 5)[0]
