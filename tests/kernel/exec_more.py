@@ -215,12 +215,12 @@ def shed_step(d, step):
             ids = [line.split()[1] for line in f if line.startswith("map_id:")]
         for i in ids:
             shown = json.loads(run("bpftool", "-j", "map", "show", "id", i))
-            if ".data." in shown.get("name", "") and shown["bytes_value"] == 16:
+            if ".data." in shown.get("name", "") and shown["bytes_value"] == 24:
                 mine.append(i)
     equal(len(mine), 1, "maps that sampling is in")
 
     def write(value):
-        words = struct.pack("<QII", 0, value, value)  # no cgroup apart
+        words = struct.pack("<QIIQ", 0, value, value, 0)  # no cgroup apart, and not off
         run("bpftool", "map", "update", "id", mine[0], "key", *"0000", "value", *(str(b) for b in words))
 
     write(step)

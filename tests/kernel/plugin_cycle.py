@@ -64,9 +64,11 @@ def main():
         warm = max(5, cycles // 20)
         for _ in range(warm):
             cycle(d, names)
+        rs.wait_until(lambda: "links" not in d.threads(), 120, "links that end later")
         before, rss = held(d), d.rss_kib()
         for _ in range(cycles - warm):
             cycle(d, names)
+        rs.wait_until(lambda: "links" not in d.threads(), 120, "links that end later")
         rs.wait_until(lambda: held(d) == before, what=f"as many descriptors as before ({before}, now {held(d)})")
         grown = d.rss_kib() - rss
         print(f"{cycles} cycles of {', '.join(names)}: memory {rss} KiB, grown by {grown} KiB; descriptors {before}")
