@@ -10,6 +10,10 @@
 #define KEEP 0.7
 /* Fewer say nothing of who makes them. */
 #define EVENTS_MIN 64
+/* A step is to halve what is kept: a cgroup that makes all but one of 250 does that by itself. */
+#define HALF 0.502
+/* One that takes less than a tenth away is no help. */
+#define NO_HELP 0.9
 
 void sampling_count(struct sampling *s, uint64_t cgroup_id, uint32_t events)
 {
@@ -63,7 +67,7 @@ static double kept(const struct sampling *s, const struct sampling_step *step)
 static bool step_cgroup(const struct sampling *s, struct sampling_step *step)
 {
 	struct sampling_step next = *step;
-	double half = kept(s, step) / 2;
+	double half = kept(s, step) * HALF;
 
 	if (s->events < EVENTS_MIN)
 		return false;
@@ -80,13 +84,19 @@ static bool step_cgroup(const struct sampling *s, struct sampling_step *step)
 	return false;
 }
 
-static bool step_all(struct sampling_step *step)
+/* Where all others make next to nothing, halving what they make is no step. */
+static bool step_all(const struct sampling *s, struct sampling_step *step)
 {
+	double before = kept(s, step);
+
 	if (step->shift == SAMPLING_SHIFT_MAX)
 		return false;
-	step->shift++;
-	if (step->cgroup_shift < SAMPLING_SHIFT_MAX)
-		step->cgroup_shift++;
+	do {
+		step->shift++;
+		if (step->cgroup_shift < SAMPLING_SHIFT_MAX)
+			step->cgroup_shift++;
+	} while (s->events >= EVENTS_MIN && step->shift < SAMPLING_SHIFT_MAX &&
+		 kept(s, step) > before * NO_HELP);
 	return true;
 }
 
@@ -98,7 +108,7 @@ unsigned int sampling_to(struct sampling *s, unsigned int steps)
 		struct sampling_step next = *sampling_now(s);
 		bool first = s->depth - next.shift < SAMPLING_SHIFT_MAX;
 
-		if (!(first && step_cgroup(s, &next)) && !step_all(&next))
+		if (!(first && step_cgroup(s, &next)) && !step_all(s, &next))
 			break;
 		s->steps[++s->depth] = next;
 	}
