@@ -21,22 +21,9 @@ def sanitized():
     return b"__asan_init" in open(rs.DAEMON, "rb").read()
 
 
-def bpf_fds(pid):
-    """Programs, maps and links that the process holds, by kind."""
-    kinds = {}
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            target = os.readlink(f"/proc/{pid}/fd/{fd}")
-        except FileNotFoundError:
-            continue
-        if "bpf" in target:
-            kinds[target] = kinds.get(target, 0) + 1
-    return kinds
-
-
 def held(d):
     """All descriptors; a connection that the last command has just closed may linger for a moment."""
-    return {"fds": d.fds(), **bpf_fds(d.pid)}
+    return {"fds": d.fds(), **d.anon_fds("bpf")}
 
 
 def cycle(d, names):
@@ -74,7 +61,7 @@ def main():
         print(f"{cycles} cycles of {', '.join(names)}: memory {rss} KiB, grown by {grown} KiB; descriptors {before}")
         rs.true(grown <= GROWTH_KIB[asan], f"memory grew by {grown} KiB")
         rs.equal([r["state"] for r in d.sql("SELECT state FROM plugins")], ["disabled"] * len(d.sql("SELECT 1 FROM plugins")))
-        rs.equal(bpf_fds(d.pid).get("anon_inode:bpf_link", 0), before.get("anon_inode:bpf_link", 0), "links")
+        rs.equal(d.anon_fds("bpf").get("anon_inode:bpf_link", 0), before.get("anon_inode:bpf_link", 0), "links")
 
 
 main()

@@ -26,19 +26,6 @@ def binds():
     return p.pid
 
 
-def kinds(d):
-    """Descriptors by what they are; sockets come and go with the commands."""
-    n = {}
-    for fd in os.listdir(f"/proc/{d.pid}/fd"):
-        try:
-            target = os.readlink(f"/proc/{d.pid}/fd/{fd}")
-        except FileNotFoundError:
-            continue
-        if target.startswith("anon_inode:"):
-            n[target] = n.get(target, 0) + 1
-    return n
-
-
 def main():
     rs.need_root()
     with rs.Daemon() as d:
@@ -46,7 +33,7 @@ def main():
             d.enable(name)
             d.cli("plugin", "disable", name)
         rs.wait_until(lambda: "links" not in d.threads(), 20, "the first links closed")
-        before, seen, off = kinds(d), [], []
+        before, seen, off = d.anon_fds(), [], []
         closing = 0
         for _ in range(CYCLES):
             d.enable("bind")
@@ -67,7 +54,7 @@ def main():
         rs.equal(d.one(f"SELECT count(*) FROM bind WHERE pid IN ({', '.join(map(str, off))})"), 0, "rows while it is off")
         d.cli("plugin", "disable", "bind")
         rs.wait_until(lambda: "links" not in d.threads(), 20, "all links closed")
-        rs.wait_until(lambda: kinds(d) == before, 20, f"as many descriptors as before ({before}, now {kinds(d)})")
+        rs.wait_until(lambda: d.anon_fds() == before, 20, f"as many descriptors as before ({before}, now {d.anon_fds()})")
         rs.equal(d.sql("SELECT * FROM loss WHERE plugin IN ('bind', 'tcp') AND lost > 0"), [], "losses")
         # It ends while links are being closed.
         d.enable("tcp")

@@ -249,6 +249,16 @@ class Daemon:
     def fds(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def anon_fds(self, part=""):
+        """How many descriptors of each kind without a file, those with that part in their name: programs, maps, links, events."""
+        n = {}
+        for fd in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                kind = os.readlink(f"/proc/{self.pid}/fd/{fd}")
+                if kind.startswith("anon_inode:") and part in kind:
+                    n[kind] = n.get(kind, 0) + 1
+        return n
+
     def threads(self):
         """Names of the threads."""
         names = []
