@@ -40,7 +40,9 @@ static __always_inline int on_listen(struct sock *sk)
 
 	owner_set_current(&o, current_tgid(), NETFLOW_OWNER_LISTENER);
 	o.dir = o.pid == self_tgid ? NETFLOW_DIR_SELF : NETFLOW_DIR_LISTEN;
-	owner_put(sk, &o);
+	/* Counted as a listener only where its end will be known, too. */
+	if (!owner_put(sk, &o))
+		return 0;
 	sock_addrs(sk, &a);
 	listener_add(sock_netns(sk), sk->__sk_common.skc_num, a.src, &o);
 	return 0;
@@ -193,6 +195,15 @@ int BPF_PROG(tcp_state, struct sock *sk, int old, int new)
 	return 0;
 }
 
+/* A listener whose close was missed; with storage also a child that was never established. */
+static __always_inline void on_listen_missed(struct sock *sk, struct tcp_sock *tp,
+					     const struct nf_owner *o)
+{
+	if (use_hash)
+		on_listener_closed(sk, tp, o);
+	owner_drop(sk);
+}
+
 /*
  * The kernel doesn't run a program on a tracepoint that hits while the same program is running on
  * that CPU: an interrupt or, where tracepoints are preemptible, another task. Most that is missed
@@ -215,7 +226,7 @@ int BPF_PROG(tcp_destroy, struct sock *sk)
 	else if (o->dir != NETFLOW_DIR_LISTEN)
 		on_close(sk, K_TCP_SYN_SENT);
 	else
-		owner_drop(sk);
+		on_listen_missed(sk, tp, o);
 	return 0;
 }
 

@@ -110,21 +110,23 @@ static __always_inline struct nf_owner *owner_make(struct sock *sk)
 	return o;
 }
 
-/* What is there, whole; counts where there is no room. */
-static __always_inline void owner_put(struct sock *sk, const struct nf_owner *new)
+/* What is there, whole; false: no room (counted). */
+static __always_inline bool owner_put(struct sock *sk, const struct nf_owner *new)
 {
 	struct nf_owner *o;
 
 	if (use_hash) {
 		__u64 key = (__u64)sk;
 
-		if (bpf_map_update_elem(&tcp_owners_by_addr, &key, new, BPF_ANY))
-			plugin_count(PLUGIN_STAT_MAP_FULL);
-		return;
+		if (!bpf_map_update_elem(&tcp_owners_by_addr, &key, new, BPF_ANY))
+			return true;
+		plugin_count(PLUGIN_STAT_MAP_FULL);
+		return false;
 	}
 	o = owner_make(sk);
 	if (o)
 		*o = *new;
+	return o;
 }
 
 /* Leaves alone what is there: outgoing, where both sides connected at once, or incoming, where a
