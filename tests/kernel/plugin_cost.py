@@ -73,8 +73,8 @@ def main():
         d.stop()
         grown = on_disk(d) - before
         # The rest is what the daemon says of itself meanwhile.
-        # Pages that were free before take rows too: a little more may be stored than the files grow.
-        t.true(0.75 < stored / grown <= 1.01, f"{stored} bytes are said to be stored, the files grew by {grown}")
+        # New texts of the dictionary count by their length; the page that they fill may have been there.
+        t.true(0.75 * grown < stored <= grown + 4096, f"{stored} bytes are said to be stored, the files grew by {grown}")
         print(f"{stored / N:.0f} bytes a row, the files grew by {grown / N:.0f}; {row['run_time_avg']:.0f} ns a run, {row['kernel_cpu']:.1f} and "
               f"{row['user_cpu']:.1f} millicores")
 

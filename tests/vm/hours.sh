@@ -8,14 +8,7 @@ cd "$(dirname "$0")/../.."
 . tests/vm/lib/fetch.sh
 . tests/vm/lib/boot.sh
 
-skip() {
-	echo "$1"
-	exit 77
-}
-[ "$(uname -m)" = x86_64 ] || skip "the kernels are amd64's, this is $(uname -m)"
-for p in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio /sbin/depmod:kmod unxz:xz-utils ip:iproute2; do
-	command -v "${p%%:*}" >/dev/null || skip "needs package ${p##*:}"
-done
+vm_needs busybox:busybox-static cpio:cpio unxz:xz-utils ip:iproute2
 # Sanitizers take more memory the longer they run: the release build where there is one.
 build=${RINGSIDE_RELEASE:-build}
 [ -x "$build/bin/ringsided" ] && [ -x "$build/tests/scenarios" ] || build=${RINGSIDE_BUILD:-build}

@@ -9,15 +9,8 @@ cd "$(dirname "$0")/../.."
 . tests/vm/lib/boot.sh
 . tests/vm/lib/rootfs.sh
 
-skip() {
-	echo "$1"
-	exit 77
-}
 [ "$(id -u)" -eq 0 ] || skip "needs root to make a root file system"
-[ "$(uname -m)" = x86_64 ] || skip "the kernels are amd64's, this is $(uname -m)"
-for p in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap /sbin/mke2fs:e2fsprogs /sbin/depmod:kmod cmake:cmake; do
-	command -v "${p%%:*}" >/dev/null || skip "needs package ${p##*:}"
-done
+vm_needs mmdebstrap:mmdebstrap /sbin/mke2fs:e2fsprogs cmake:cmake
 # MemoryDenyWriteExecute and the like are nothing for sanitizers.
 build=$(realpath "${RINGSIDE_RELEASE:-build}")
 [ -x "$build/bin/ringsided" ] && [ -x "$build/tests/tcpload" ] || skip "needs a release build in $build"

@@ -1,6 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced after fetch.sh: runs a directory of test files in a machine with a given kernel.
 
+skip() {
+	echo "$1"
+	exit 77
+}
+
+# PROGRAM:PACKAGE..., beside what every machine needs; or the test is skipped.
+vm_needs() {
+	[ "$(uname -m)" = x86_64 ] || skip "the kernels are amd64's, this is $(uname -m)"
+	local p
+	for p in qemu-system-x86_64:qemu-system-x86 /sbin/depmod:kmod "$@"; do
+		command -v "${p%%:*}" >/dev/null || skip "needs package ${p##*:}"
+	done
+}
+
 # Not built into Debian's cloud kernels, and of use to a test of the network.
 vm_modules="veth nf_conntrack nf_conntrack_netlink sctp"
 
