@@ -292,7 +292,7 @@ static __always_inline int call_ends(long ret)
 		return 0; /* began before we looked, or it has the number of the leader now */
 	call = *found;
 	bpf_map_delete_elem(&calls, &tid);
-	if (ret >= 0)
+	if (ret >= 0 || !config.failed || plugin_is_off())
 		return 0;
 	e = event_begin(current_task(), EXEC_FAILED);
 	if (!e)
@@ -304,7 +304,7 @@ static __always_inline int call_ends(long ret)
 	return 0;
 }
 
-/* Attached only while the option failed asks for it. */
+/* Attached while the option failed asks for it, and until the kernel has ended their links. */
 SEC("tp/syscalls/sys_enter_execve")
 int exec_call_begins(struct syscall_enter *ctx)
 {

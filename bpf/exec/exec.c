@@ -12,6 +12,7 @@
 #include "base/macro.h"
 #include "bpf/exec.skel.h"
 #include "bpf/exec/exec_priv.h"
+#include "bpf/links.h"
 #include "bpf/tracepoint.h"
 
 /* How often rows are looked at that wait for a digest. */
@@ -60,6 +61,7 @@ static int apply_config(struct instance *in, struct err *err)
 		.args_max = (uint16_t)opt_i64(in->opts, "args_max"),
 		.env_max = opt_item(in->opts, "env", 0) ? EXEC_BLOCK_MAX : 0,
 		.exits = opt_bool(in->opts, "exits"),
+		.failed = opt_bool(in->opts, "failed"),
 	};
 	uint32_t zero = 0;
 
@@ -69,10 +71,12 @@ static int apply_config(struct instance *in, struct err *err)
 	return 0;
 }
 
+/* The begins first: what they noted down is taken by an end, or would be by a later one. */
 static void detach_calls(struct exec_state *st)
 {
-	for (size_t i = 0; i < EXEC_CALL_LINKS; i++) {
-		bpf_link__destroy(st->calls[i]);
+	for (size_t i = EXEC_CALL_LINKS; i-- > 0;) {
+		if (st->calls[i])
+			links_close_later(st->calls[i]);
 		st->calls[i] = NULL;
 	}
 }
@@ -138,13 +142,14 @@ static int exec_start(struct instance *in, struct err *err)
 
 static int exec_update(struct instance *in, const char *key, struct err *err)
 {
+	int r;
+
 	if (process_filter_has(key))
 		return process_filter_apply(in, err);
-	if (strcmp(key, "failed") == 0)
-		return apply_failed(in, err);
 	if (strcmp(key, "sha256") == 0 || strcmp(key, "sha256_max") == 0)
 		return exec_wait_apply(in, err);
-	return apply_config(in, err);
+	r = apply_config(in, err);
+	return r == 0 && strcmp(key, "failed") == 0 ? apply_failed(in, err) : r;
 }
 
 static int exec_event(struct instance *in, const void *ev, size_t len)

@@ -74,7 +74,7 @@ struct exec_exit {
 /* Eight bytes: it changes at once. */
 struct exec_config {
 	__u16 args_max, env_max; /* <= EXEC_BLOCK_MAX */
-	__u32 exits;
+	__u16 exits, failed;
 };
 
 /* One of the iterator. */
