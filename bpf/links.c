@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Links that a thread closes: a queue, and a thread that ends with it. */
+/* Links that threads close: two queues, and threads that end with them. */
 #include "bpf/links.h"
 
 #include <bpf/libbpf.h>
@@ -7,26 +7,45 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/thread.h"
 
 #define LOG_MODULE "links"
 #include "base/log.h"
 
-/* Each plugin that has such links a few times over, bash with a hundred shells; who is faster than
- * the kernel waits. */
-#define LINKS_MAX 512
+/* Each plugin that has such links a few times over, bash with all the shells that it knows; who is
+ * faster than the kernel waits. */
+#define LINKS_MAX 1024
+
+/* One of both. */
+struct ending {
+	struct bpf_link *link;
+	int fd;
+};
+
+/* Links that the kernel ends in the same way, and the threads that close them. All but the constant
+ * threads_max under lock. */
+struct lane {
+	unsigned int threads_max;
+	struct ending queue[LINKS_MAX];
+	unsigned int queued;
+	unsigned int left;    /* those, and what is being closed */
+	unsigned int threads; /* that will look at the queue again */
+};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct bpf_link *queue[LINKS_MAX];
-static unsigned int queued;
-static bool working; /* the thread will look at the queue again */
-static bool started; /* there is one to be joined; the loop's alone */
-static pthread_t thread;
+static pthread_cond_t closed = PTHREAD_COND_INITIALIZER;
+/* More threads would wait for the kernel's lock, and the loop behind them when it attaches. */
+static struct lane by_perf = {.threads_max = 1};
+/* 300 links are gone in a second or two; they do nothing but wait. */
+static struct lane by_fd = {.threads_max = 16};
 
-static void destroy(struct bpf_link *link)
+static void end(const struct ending *e)
 {
-	int r = bpf_link__destroy(link);
+	int r = e->link ? bpf_link__destroy(e->link) : close(e->fd) < 0 ? -errno : 0;
 
 	if (r < 0)
 		log_warn_errno(r, "cannot detach a program");
@@ -34,60 +53,83 @@ static void destroy(struct bpf_link *link)
 
 static void *work(void *arg)
 {
-	(void)arg;
-	for (;;) {
-		struct bpf_link *link;
+	struct lane *l = arg;
 
-		pthread_mutex_lock(&lock);
-		working = queued > 0;
-		link = queued ? queue[0] : NULL;
-		if (queued)
-			memmove(queue, queue + 1, --queued * sizeof(queue[0]));
+	pthread_mutex_lock(&lock);
+	while (l->queued) {
+		struct ending e = l->queue[0];
+
+		memmove(l->queue, l->queue + 1, --l->queued * sizeof(l->queue[0]));
 		pthread_mutex_unlock(&lock);
-		if (!link)
-			return NULL;
-		destroy(link);
+		end(&e);
+		pthread_mutex_lock(&lock);
+		l->left--;
 	}
+	l->threads--;
+	pthread_cond_signal(&closed);
+	pthread_mutex_unlock(&lock);
+	return NULL;
 }
 
-static bool enqueue(struct bpf_link *link, bool *start)
+static bool enqueue(struct lane *l, const struct ending *e, bool *start)
 {
 	bool room;
 
 	pthread_mutex_lock(&lock);
-	room = queued < LINKS_MAX;
-	if (room)
-		queue[queued++] = link;
-	*start = room && !working;
-	working |= room;
+	room = l->queued < LINKS_MAX;
+	*start = room && l->threads < l->threads_max;
+	if (room) {
+		l->queue[l->queued++] = *e;
+		l->left++;
+		l->threads += *start;
+	}
 	pthread_mutex_unlock(&lock);
 	return room;
 }
 
-void links_close_later(struct bpf_link *link)
+static void close_later(struct lane *l, const struct ending *e)
 {
+	pthread_t thread;
 	bool start;
 	int r;
 
-	if (!enqueue(link, &start)) {
-		destroy(link);
+	if (!enqueue(l, e, &start)) {
+		end(e);
 		return;
 	}
 	if (!start)
 		return;
-	if (started)
-		pthread_join(thread, NULL); /* it has found the queue empty */
-	r = thread_start(&thread, "links", work, NULL);
-	started = r == 0;
-	if (r < 0) {
+	r = thread_start(&thread, "links", work, l);
+	if (r == 0) {
+		pthread_detach(thread);
+	} else {
 		log_warn_errno(r, "no thread detaches programs, the loop waits for it");
-		work(NULL);
+		work(l);
 	}
 }
 
-void links_wait(void)
+void links_close_later(struct bpf_link *link)
 {
-	if (started)
-		pthread_join(thread, NULL);
-	started = false;
+	close_later(&by_perf, &(struct ending){.link = link, .fd = -1});
+}
+
+void links_close_fd_later(int fd)
+{
+	close_later(&by_fd, &(struct ending){.fd = fd});
+}
+
+unsigned int links_wait(uint64_t timeout_ns)
+{
+	uint64_t until = clock_mono_ns() + timeout_ns;
+	const struct timespec ts = {.tv_sec = (time_t)(until / NSEC_PER_SEC),
+				    .tv_nsec = (long)(until % NSEC_PER_SEC)};
+	unsigned int n;
+	int r = 0;
+
+	pthread_mutex_lock(&lock);
+	while (by_perf.threads + by_fd.threads && !r)
+		r = pthread_cond_clockwait(&closed, &lock, CLOCK_MONOTONIC, &ts);
+	n = by_perf.left + by_fd.left;
+	pthread_mutex_unlock(&lock);
+	return n;
 }

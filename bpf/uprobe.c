@@ -82,6 +82,11 @@ int uprobe_multi_prepare(struct bpf_program *prog)
 	return bpf_program__set_expected_attach_type(prog, ATTACH_UPROBE_MULTI);
 }
 
+bool uprobe_multi_prepared(const struct bpf_program *prog)
+{
+	return bpf_program__expected_attach_type(prog) == ATTACH_UPROBE_MULTI;
+}
+
 int uprobe_multi_attach(const struct bpf_program *prog, bool at_return, uint32_t pid,
 			const char *path, const uint64_t *offsets, const uint64_t *cookies,
 			size_t n)

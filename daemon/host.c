@@ -9,7 +9,6 @@
 
 #include "base/clock.h"
 #include "base/macro.h"
-#include "bpf/links.h"
 #include "daemon/config.h"
 #include "daemon/host_internal.h"
 #include "daemon/libbpf_log.h"
@@ -91,7 +90,6 @@ void host_free(struct host *h)
 	if (!h)
 		return;
 	host_stop_all(h);
-	links_wait();
 	for (unsigned int i = 0; i < h->nslots; i++) {
 		opt_set_free(h->slots[i].opts);
 		sd_event_source_disable_unref(h->slots[i].expire);

@@ -4,6 +4,7 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "api/server.h"
 #include "base/clock.h"
 #include "base/macro.h"
+#include "bpf/links.h"
 #include "bpf/nat.h"
 #include "daemon/access.h"
 #include "daemon/bus.h"
@@ -20,6 +22,7 @@
 #include "daemon/enrich.h"
 #include "daemon/host.h"
 #include "daemon/ladder.h"
+#include "daemon/notify.h"
 #include "daemon/probe.h"
 #include "daemon/redact.h"
 #include "daemon/state.h"
@@ -87,8 +90,29 @@ static int kernel_up(struct daemon *d, struct err *err)
 	return 0;
 }
 
+/* As long as the unit's TimeoutStopSec, told anew while it goes on. */
+#define LINKS_PATIENCE_NS (20 * NSEC_PER_SEC)
+
+/*
+ * Programs are off, but the kernel takes its time to end their links; the end of the process would
+ * wait for it just as well. Nothing else is left to be done then.
+ */
+static void wait_for_links(void)
+{
+	unsigned int before = UINT_MAX, left;
+
+	while ((left = links_wait(NSEC_PER_SEC))) {
+		if (left < before)
+			notify_send("STATUS=Waiting until the kernel has ended %u probes\n"
+				    "EXTEND_TIMEOUT_USEC=%" PRIu64,
+				    left, (uint64_t)(LINKS_PATIENCE_NS / NSEC_PER_USEC));
+		before = left;
+	}
+}
+
 static void kernel_down(struct daemon *d)
 {
+	wait_for_links();
 	probe_free(d->probe);
 	d->probe = NULL;
 }

@@ -107,10 +107,9 @@ static int bash_setup(struct instance *in, struct err *err)
 {
 	struct bash_state *st = in->state;
 
-	(void)err;
 	st->tail = &st->head;
 	st->rescan_ns = clock_boot_ns() + RESCAN_NS;
-	return 0;
+	return bash_watch_prepare(in, err);
 }
 
 /* The default names the two places where a bash may be; only a path that somebody gave is missed. */

@@ -15,6 +15,7 @@
 #include "bpf/bash.skel.h"
 #include "bpf/exe.h"
 #include "bpf/links.h"
+#include "bpf/uprobe.h"
 
 static struct bash_layout layout_of(const struct exe *x)
 {
@@ -41,7 +42,7 @@ static struct bash_target *target_find(const struct bash_watch *w, const struct 
 	bool overlay = is_overlay(x);
 
 	for (struct bash_target *t = w->targets; t; t = t->next) {
-		if (!t->nlinks && !t->library)
+		if (!t->nlinks && !t->nfds && !t->library)
 			continue;
 		if (t->dev == exe_dev(x) && t->ino == exe_ino(x))
 			return t;
@@ -112,6 +113,8 @@ void target_drop(struct instance *in, struct bash_watch *w, struct bash_target *
 	/* No process runs it any more, or the plugin is off: its probes have nothing to tell. */
 	while (t->nlinks)
 		links_close_later(t->links[--t->nlinks]);
+	while (t->nfds)
+		links_close_fd_later(t->fds[--t->nfds]);
 	if (in) {
 		forget_layout(in, w, &t->layout);
 		forget_file(in, t);
@@ -135,20 +138,41 @@ static int attach_error(int r, const char *path, struct err *err)
 	return err_set(err, r, "no uprobe in '%s': %s", path, strerror(-r));
 }
 
-static int attach(struct bash_target *t, struct bpf_program *prog, bool at_return,
-		  const struct exe *x, const char *path, uint64_t offset, struct err *err)
+static int attach_multi(struct bash_target *t, const struct bpf_program *prog, bool at_return,
+			const char *path, uint64_t offset)
+{
+	const uint64_t cookie = 0;
+	int fd = uprobe_multi_attach(prog, at_return, 0, path, &offset, &cookie, 1);
+
+	if (fd < 0)
+		return fd;
+	t->fds[t->nfds++] = fd;
+	return 0;
+}
+
+static int attach_perf(struct bash_target *t, const struct bpf_program *prog, bool at_return,
+		       const char *path, uint64_t offset)
 {
 	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = at_return);
-	struct bpf_link *link;
+	struct bpf_link *link = bpf_program__attach_uprobe_opts(prog, -1, path, offset, &opts);
+
+	if (!link)
+		return -errno;
+	t->links[t->nlinks++] = link;
+	return 0;
+}
+
+static int attach(struct bash_target *t, const struct bpf_program *prog, bool at_return,
+		  const struct exe *x, const char *path, uint64_t offset, struct err *err)
+{
 	char self[32];
+	int r;
 
 	/* The file that was read, whatever is at its path now. */
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", exe_fd(x));
-	link = bpf_program__attach_uprobe_opts(prog, -1, self, offset, &opts);
-	if (!link)
-		return attach_error(-errno, path, err);
-	t->links[t->nlinks++] = link;
-	return 0;
+	r = uprobe_multi_prepared(prog) ? attach_multi(t, prog, at_return, self, offset)
+					: attach_perf(t, prog, at_return, self, offset);
+	return r < 0 ? attach_error(r, path, err) : 0;
 }
 
 /* What reads a line: its name, and the programs at its entry and return. */

@@ -22,8 +22,10 @@ struct bash_target {
 	unsigned int seen;	     /* turn in which a process ran it */
 	unsigned int users;	     /* shells that this library is for */
 	struct bash_target *library; /* of this shell */
+	/* One or the other, by what the kernel can. */
 	struct bpf_link *links[BASH_LINKS_MAX];
-	unsigned int nlinks;
+	int fds[BASH_LINKS_MAX];
+	unsigned int nlinks, nfds;
 };
 
 /*

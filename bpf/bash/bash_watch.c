@@ -14,6 +14,7 @@
 #include "bpf/bash.skel.h"
 #include "bpf/bash/bash_target.h"
 #include "bpf/exe.h"
+#include "bpf/uprobe.h"
 
 /* Files read in a second: each costs up to a millisecond, and anybody can make more. */
 #define LOOKS_MAX 16
@@ -175,6 +176,23 @@ static int scan(struct instance *in, struct bash_watch *w, struct err *err)
 	r = fd < 0 ? -errno : read_programs(in, w, fd);
 	bpf_link__destroy(link);
 	return r < 0 ? err_set(err, r, "cannot look at processes: %s", strerror(-r)) : 0;
+}
+
+int bash_watch_prepare(struct instance *in, struct err *err)
+{
+	const struct bash_bpf *skel = in->skel;
+	struct bpf_program *const progs[] = {
+		skel->progs.bash_prompt,  skel->progs.bash_line,  skel->progs.library_line,
+		skel->progs.bash_history, skel->progs.zle_prompt, skel->progs.zle_line,
+	};
+	int r = 0;
+
+	/* The kernel ends many such links within the time of one. */
+	if (!uprobe_multi_usable())
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(progs) && !r; i++)
+		r = uprobe_multi_prepare(progs[i]);
+	return r < 0 ? err_set(err, r, "cannot prepare its programs: %s", strerror(-r)) : 0;
 }
 
 int bash_watch_start(struct instance *in, struct bash_watch *w, struct err *err)

@@ -28,6 +28,8 @@ struct bash_watch {
 	char why[160]; /* the last one was refused */
 };
 
+/* Before load: how probes will be attached. */
+int bash_watch_prepare(struct instance *in, struct err *err);
 /* Probes for every path of the option that isn't watched yet. Negative: why the last one that
  * failed did. */
 int bash_watch_paths(struct instance *in, struct bash_watch *w, struct err *err);

@@ -205,7 +205,7 @@ static void detach(struct openssl_file *f)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(f->fds); i++) {
 		if (f->fds[i] >= 0)
-			close(f->fds[i]);
+			links_close_fd_later(f->fds[i]);
 		f->fds[i] = -1;
 	}
 	while (f->nlinks)

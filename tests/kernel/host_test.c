@@ -408,7 +408,7 @@ static void cycles_leave_nothing(void **state)
 		enable(f, NULL, 0);
 		fork_times(1);
 		disable(f);
-		links_wait();
+		assert_int_equal(links_wait(10 * NSEC_PER_SEC), 0);
 		if (i == 0)
 			before = count_fds();
 	}
