@@ -43,25 +43,22 @@ static void ring_drop_pending(struct ring *r)
 	r->pending_rows = 0;
 }
 
-static bool means_full(const struct ring *r, int rc)
-{
-	rc &= 0xff;
-	/* Without room for a page of shared memory or a journal SQLite speaks of I/O errors. */
-	return rc == SQLITE_FULL || ((rc == SQLITE_IOERR || rc == SQLITE_CANTOPEN) &&
-				     ring_fs_avail(r->store) < (1u << 20));
-}
+/* What was tried already for a transaction. */
+struct mended {
+	bool held, rotated;
+};
 
 /* Something that may let the same transaction succeed now; false: nothing left to do. */
-static bool ring_mend(struct ring *r, int rc, bool *rotated, char *why, size_t cap)
+static bool ring_mend(struct ring *r, int rc, struct mended *m, char *why, size_t cap)
 {
 	char cause[256];
 
 	snprintf(cause, sizeof(cause), "%s", why);
-	if (means_full(r, rc))
-		return ring_free_space(r);
-	if (*rotated)
+	if (ring_is_full(r, rc))
+		return ring_free_space(r, &m->held);
+	if (m->rotated)
 		return false;
-	*rotated = true;
+	m->rotated = true;
 	switch (rc & 0xff) {
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
@@ -130,7 +127,7 @@ static void ring_recovered(struct ring *r)
 
 static void ring_give_up(struct ring *r, int rc, const char *why)
 {
-	bool full = means_full(r, rc);
+	bool full = ring_is_full(r, rc);
 	char since[40];
 
 	r->retry_ns = clock_mono_ns() + RETRY_NS;
@@ -157,9 +154,9 @@ static void ring_give_up(struct ring *r, int rc, const char *why)
 void ring_commit(struct ring *r)
 {
 	uint64_t start = clock_mono_ns();
-	/* Each turn but one needs a file less or happens once: it ends. */
+	/* Each turn but two needs a file less or happens once: it ends. */
 	unsigned int turns = 2 * RING_ENTRIES_MAX;
-	bool rotated = false;
+	struct mended mended = {};
 	char why[200] = "";
 	int rc;
 
@@ -172,9 +169,11 @@ void ring_commit(struct ring *r)
 		pthread_mutex_lock(&r->store->lock);
 		r->stats.errors++;
 		pthread_mutex_unlock(&r->store->lock);
-		if (!turns-- || !ring_mend(r, rc, &rotated, why, sizeof(why)))
+		if (!turns-- || !ring_mend(r, rc, &mended, why, sizeof(why)))
 			break;
 	}
+	if (mended.held)
+		sealer_release(r->store);
 	if (rc == SQLITE_OK) {
 		tell_slow(r, clock_mono_ns() - start);
 		if (r->failed_since_ns)
@@ -237,7 +236,7 @@ int ring_start(struct ring *r, struct err *err)
 	if (r->live)
 		return 0;
 	rc = ring_rotate(r, why, sizeof(why));
-	if (rc == SQLITE_OK || means_full(r, rc))
+	if (rc == SQLITE_OK || ring_is_full(r, rc))
 		return 0; /* a full disk is no reason not to start: the first commit tries again and
 			     says so */
 	return err_set(err, -EIO, "cannot write a segment in '%s': %s", r->store->dir, why);

@@ -14,13 +14,13 @@
 /* A reader that holds a snapshot keeps the WAL from being reused: beyond that it stays with its
  * file. */
 #define WAL_MAX (64u << 20)
-/* Between attempts while nothing can be stored; the queue takes what comes meanwhile. */
+/* Between attempts to go on in a new file; rows go into the old one meanwhile. */
 #define RETRY_NS NSEC_PER_SEC
 /* Freed space shows late (a reader or the sealer may hold the file): one file a second for the
  * reserve. */
 #define RESERVE_EVERY_NS NSEC_PER_SEC
 /* A file system that became read-only says no each second: it's told once a minute. */
-#define EVICT_FAILED_EVERY_NS (60 * NSEC_PER_SEC)
+#define FAILED_EVERY_NS (60 * NSEC_PER_SEC)
 
 void ring_path(const struct ring *r, char *dst, size_t cap, uint64_t number)
 {
@@ -51,6 +51,14 @@ void ring_remove_entry(struct ring *r, unsigned int idx)
 	r->store->attach_stale = true;
 }
 
+void ring_remove_number(struct ring *r, uint64_t number)
+{
+	struct ring_entry *e = ring_find_entry(r, number);
+
+	if (e)
+		ring_remove_entry(r, (unsigned int)(e - r->entries));
+}
+
 struct ring_entry *ring_find_entry(struct ring *r, uint64_t number)
 {
 	for (unsigned int i = 0; i < r->nentries; i++)
@@ -67,7 +75,7 @@ static bool ring_evict_failed(struct ring *r, const char *path)
 	int error = errno;
 	uint64_t now = clock_mono_ns();
 
-	if (!r->evict_failed_ns || now - r->evict_failed_ns >= EVICT_FAILED_EVERY_NS) {
+	if (!r->evict_failed_ns || now - r->evict_failed_ns >= FAILED_EVERY_NS) {
 		r->evict_failed_ns = now;
 		store_event(r->store, "evict_failed", "cannot remove segment '%s': %s", path,
 			    strerror(error));
@@ -75,8 +83,9 @@ static bool ring_evict_failed(struct ring *r, const char *path)
 	return false;
 }
 
-/* The oldest file that isn't live goes; false: there is none, or it can't be removed. */
-static bool ring_evict(struct ring *r, char *path, size_t cap)
+/* The oldest file that isn't live goes; false: there is none, or it can't be removed. now: its room
+ * is waited for, not left to the sealer. */
+static bool ring_evict(struct ring *r, bool now, char *path, size_t cap)
 {
 	struct store *s = r->store;
 	struct ring_entry *e;
@@ -98,12 +107,13 @@ static bool ring_evict(struct ring *r, char *path, size_t cap)
 	pthread_mutex_lock(&s->lock);
 	e = ring_find_entry(r, number);
 	if (e) { /* else the sealer put it aside meanwhile */
-		if (e->db && s->ngrave < ARRAY_SIZE(s->grave))
+		if (e->db && !now && s->ngrave < ARRAY_SIZE(s->grave))
 			s->grave[s->ngrave++] = e->db;
 		else
 			db = e->db;
 		ring_remove_entry(r, (unsigned int)(e - r->entries));
 		r->stats.evicted++;
+		sealer_forget(r, number);
 		sealer_poke(s);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -201,7 +211,8 @@ void ring_evict_by_limits(struct ring *r)
 		if (!why && r->id == RING_FLOW && st.bytes > room &&
 		    now - r->reserve_ns >= RESERVE_EVERY_NS)
 			why = "reserve";
-		if (!why || !ring_evict(r, path, sizeof(path)))
+		if (!why || (!strcmp(why, "reserve") && sealer_gives_way(r->store)) ||
+		    !ring_evict(r, false, path, sizeof(path)))
 			return;
 		if (strcmp(why, "reserve"))
 			continue;
@@ -212,13 +223,26 @@ void ring_evict_by_limits(struct ring *r)
 	}
 }
 
-bool ring_free_space(struct ring *r)
+bool ring_is_full(const struct ring *r, int rc)
+{
+	rc &= 0xff;
+	/* Without room for a page of shared memory or a journal SQLite speaks of I/O errors. */
+	return rc == SQLITE_FULL || ((rc == SQLITE_IOERR || rc == SQLITE_CANTOPEN) &&
+				     ring_fs_avail(r->store) < (1u << 20));
+}
+
+bool ring_free_space(struct ring *r, bool *held)
 {
 	struct ring *flow = &r->store->rings[RING_FLOW];
+	bool first = !*held;
 	char path[256];
 
-	if (!ring_evict(flow, path, sizeof(path)) &&
-	    (r == flow || !ring_evict(r, path, sizeof(path))))
+	*held = true;
+	sealer_hold(r->store);
+	if (first)
+		return true;
+	if (!ring_evict(flow, true, path, sizeof(path)) &&
+	    (r == flow || !ring_evict(r, true, path, sizeof(path))))
 		return false;
 	store_event(r->store, "disk_full", "the file system is full: evicted '%s' to go on", path);
 	return true;
@@ -244,6 +268,7 @@ static void ring_let_go(struct ring *r)
 		e->state = ENTRY_SEALING;
 		e->db = TAKE_PTR(db);
 		e->retry_ns = 0;
+		e->ours = true;
 	}
 	sealer_poke(s);
 	pthread_mutex_unlock(&s->lock);
@@ -337,7 +362,7 @@ int ring_rotate(struct ring *r, char *why, size_t cap)
 
 	while (ring_count(r) >=
 	       schema_ring_files(r->id)) /* readers can attach that many and no more */
-		if (!ring_evict(r, evicted, sizeof(evicted)))
+		if (!ring_evict(r, false, evicted, sizeof(evicted)))
 			break;
 	pthread_mutex_lock(&s->lock);
 	number = r->next_number++;
@@ -365,16 +390,43 @@ void ring_quarantine_live(struct ring *r, const char *why)
 
 	snprintf(path, sizeof(path), "%s", r->live->path);
 	pthread_mutex_lock(&r->store->lock);
-	for (unsigned int i = 0; i < r->nentries; i++) {
-		if (r->entries[i].number == r->live->number) {
-			ring_remove_entry(r, i);
-			break;
-		}
-	}
+	ring_remove_number(r, r->live->number);
 	pthread_mutex_unlock(&r->store->lock);
 	db = segment_release(TAKE_PTR(r->live));
 	segment_discard(db);
 	store_quarantine(r, path, why);
+}
+
+/* It has a right to room as rows have: the old file would grow meanwhile and push out the others. */
+static int ring_rotate_now(struct ring *r, char *why, size_t cap)
+{
+	bool held = false;
+	int rc = ring_rotate(r, why, cap);
+
+	while (rc != SQLITE_OK) {
+		pthread_mutex_lock(&r->store->lock);
+		r->stats.errors++;
+		pthread_mutex_unlock(&r->store->lock);
+		if (!ring_is_full(r, rc) || !ring_free_space(r, &held))
+			break;
+		rc = ring_rotate(r, why, cap);
+	}
+	if (held)
+		sealer_release(r->store);
+	return rc;
+}
+
+/* The next write goes into the old file, or tries again itself if that's closed. */
+static void ring_rotate_failed(struct ring *r, const char *why)
+{
+	uint64_t now = clock_mono_ns();
+
+	r->rotate_retry_ns = now + RETRY_NS;
+	if (r->rotate_told_ns && now - r->rotate_told_ns < FAILED_EVERY_NS)
+		return;
+	r->rotate_told_ns = now;
+	store_event(r->store, "rotate_failed", "ring %s cannot go on in a new file: %s",
+		    ring_name(r->id), why);
 }
 
 void ring_maintain(struct ring *r)
@@ -400,13 +452,10 @@ void ring_maintain(struct ring *r)
 	why = retention_rotate(&limits, &st);
 	if (!why && r->live->wal_bytes > WAL_MAX)
 		why = "wal";
-	if (!why || clock_mono_ns() < r->retry_ns)
+	if (!why || clock_mono_ns() < r->rotate_retry_ns)
 		return;
-	if (ring_rotate(r, text, sizeof(text)) != SQLITE_OK) {
-		r->retry_ns = clock_mono_ns() + RETRY_NS;
-		store_event(r->store, "rotate_failed", "ring %s cannot go on in a new file: %s",
-			    ring_name(r->id), text);
-		return;
-	}
-	ring_evict_by_limits(r);
+	if (ring_rotate_now(r, text, sizeof(text)) == SQLITE_OK)
+		ring_evict_by_limits(r);
+	else
+		ring_rotate_failed(r, text);
 }

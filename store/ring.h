@@ -42,7 +42,9 @@ struct ring_entry {
 	bool checked;	   /* sealed, and found sound since then */
 	sqlite3 *db;	   /* SEALING: the connection that wrote it, for the sealer */
 	uint64_t retry_ns; /* SEALING: not before */
-	bool unindexed;	   /* SEALING: it does without indexes */
+	bool ours;	   /* SEALING: written since the start */
+	bool settled;	   /* SEALING: has its indexes, or it was told why not */
+	bool indexed;	   /* SEALING: has them */
 	uint64_t rows, ts_min, ts_max, bytes;
 	uint64_t file_id; /* its inode, as it was made or found */
 	char path[256];
@@ -68,6 +70,7 @@ struct ring {
 	uint64_t done;	    /* batches committed or given up */
 	uint64_t lost_upto; /* done right behind the last batch given up */
 	uint64_t lost_told; /* and as far as a flush has told of it */
+	uint64_t unindexed_told_ns, unindexed_untold; /* the last event, and segments since */
 	struct store_stats stats;
 
 	/* The store thread's. */
@@ -77,6 +80,8 @@ struct ring {
 	unsigned int npending;
 	uint64_t pending_rows, pending_since_ns;
 	uint64_t retry_ns;	  /* CLOCK_MONOTONIC; after a failure: no attempt before */
+	uint64_t rotate_retry_ns; /* the same for going on in a new file while the old one serves */
+	uint64_t rotate_told_ns;  /* when it was last told that this fails */
 	uint64_t reserve_ns;	  /* the last eviction for the file system's sake */
 	uint64_t looked_ns;	  /* the last look at whether the files are still there */
 	uint64_t evict_failed_ns; /* when it was last told that a file can't be removed */
@@ -127,8 +132,17 @@ struct store {
 
 	pthread_t sealer;
 	pthread_cond_t sealer_wake;
+	pthread_cond_t sealer_idle; /* a job is done */
 	bool sealer_started;
 	atomic_bool sealer_stop;
+	atomic_bool sealer_break; /* indexing and checking end early; written under the lock */
+	bool sealer_busy;	  /* it has a job */
+	bool sealer_held;	  /* and begins none: the writer needs room */
+	/* The file that the job is about, NULL if it's about none. */
+	const struct ring *sealer_ring;
+	uint64_t sealer_number;
+	bool sealer_indexes; /* it is given indexes */
+	uint64_t full_ns;    /* CLOCK_MONOTONIC; when rows last had no room, 0: never */
 	bool attach_stale;
 	uint64_t scrub_ns; /* no sealed segment is checked before */
 	/* Connections to files that are gone, for the sealer to close. */
@@ -157,9 +171,13 @@ void ring_stop(struct ring *r);
 /* Once a second and after each commit: rotates and evicts as the limits say. */
 void ring_maintain(struct ring *r);
 void ring_evict_by_limits(struct ring *r);
-/* For a write that found the disk full: a flow segment goes first, whoever needs the room. False:
- * there's none left. */
-bool ring_free_space(struct ring *r);
+bool ring_is_full(const struct ring *r, int rc);
+/*
+ * For a write that found the disk full. The sealer may have some room just now: at first it's only
+ * held, which sets *held, for sealer_release() to undo. Then segments go, of the flow ring first,
+ * whoever needs the room. False: there's none left.
+ */
+bool ring_free_space(struct ring *r, bool *held);
 /* From now on in a new file. On failure the old one stays live, unless the new one couldn't even be
  * opened. */
 int ring_rotate(struct ring *r, char *why, size_t cap);
@@ -174,6 +192,7 @@ void ring_check_files(struct ring *r);
 /* Under the lock. */
 uint64_t ring_bytes(const struct ring *r);
 void ring_remove_entry(struct ring *r, unsigned int idx);
+void ring_remove_number(struct ring *r, uint64_t number);
 struct ring_entry *ring_find_entry(struct ring *r, uint64_t number);
 void ring_path(const struct ring *r, char *dst, size_t cap, uint64_t number);
 void ring_ahead_path(const struct ring *r, char *dst, size_t cap);
@@ -190,8 +209,24 @@ void store_quarantine(struct ring *r, const char *path, const char *why);
 int sealer_start(struct store *s);
 /* Under the lock. */
 void sealer_poke(struct store *s);
+/* The writer found the disk full: what can be left out ends and isn't begun, other jobs are waited
+ * for. What files that are gone took is free then, as far as that is the store's doing. */
+void sealer_hold(struct store *s);
+void sealer_release(struct store *s);
+/* Before history goes for the reserve: true if indexes were being made, which end now. */
+bool sealer_gives_way(struct store *s);
+/* Under the lock: the file is gone, no work is to be spent on it. */
+void sealer_forget(struct ring *r, uint64_t number);
+/* Its own jobs: under the lock, which is given back from here to sealer_leaves(). */
+void sealer_takes(struct ring *r, uint64_t number, bool indexes);
+void sealer_leaves(struct store *s);
+/* Under the lock. A moment ago rows had no room: what can be left out would take it away again. */
+bool sealer_was_full(const struct store *s);
 /* Waits for the job at hand, at most until the deadline's jobs are done. */
 void sealer_finish(struct store *s);
+
+/* seal.c; the sealer, under the lock, which is given back meanwhile */
+void seal_entry(struct ring *r, struct ring_entry *e);
 
 /* attach.c: attach.sql and attach-live.sql for stock sqlite3 shells. */
 int attach_write(const char *dir, gid_t gid, const struct table *const *tables,

@@ -15,8 +15,11 @@
 #define RETRY_NS NSEC_PER_SEC
 /* quick_check takes 2.5 ms a MiB: a thousandth of a core, and little of a disk's time. */
 #define SCRUB_BYTES_PER_SEC (400u << 10)
-/* Segments that may wait for their indexes; the others' connections and WALs would add up. */
-#define BEHIND 2
+/* What it can't leave out, such as a checkpoint, takes as long as the disk does; a writer that
+ * waits longer is no better off than with a file less. */
+#define HOLD_WAIT_NS NSEC_PER_SEC
+/* After rows had no room: what can be left out would only take it away again. */
+#define FULL_NS (10 * NSEC_PER_SEC)
 
 void sealer_poke(struct store *s)
 {
@@ -39,140 +42,109 @@ static bool job_grave(struct store *s)
 	return true;
 }
 
-static void remove_entry(struct ring *r, uint64_t number)
+/* What the writer asks for */
+
+void sealer_hold(struct store *s)
 {
-	for (unsigned int i = 0; i < r->nentries; i++) {
-		if (r->entries[i].number == number) {
-			ring_remove_entry(r, i);
-			return;
-		}
+	uint64_t end = clock_mono_ns() + HOLD_WAIT_NS;
+	struct timespec until = {.tv_sec = (time_t)(end / NSEC_PER_SEC),
+				 .tv_nsec = (long)(end % NSEC_PER_SEC)};
+
+	pthread_mutex_lock(&s->lock);
+	s->sealer_held = true;
+	s->full_ns = clock_mono_ns();
+	atomic_store(&s->sealer_break, true);
+	while (s->sealer_busy)
+		if (pthread_cond_timedwait(&s->sealer_idle, &s->lock, &until) == ETIMEDOUT)
+			break;
+	while (job_grave(s))
+		;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void sealer_release(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->sealer_held = false;
+	sealer_poke(s);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool sealer_gives_way(struct store *s)
+{
+	bool had;
+
+	pthread_mutex_lock(&s->lock);
+	/* Once, or sealing one after the other would keep the reserve from being kept. */
+	had = s->sealer_indexes && !sealer_was_full(s);
+	if (had) {
+		s->full_ns = clock_mono_ns();
+		atomic_store(&s->sealer_break, true);
 	}
+	pthread_mutex_unlock(&s->lock);
+	return had;
 }
 
-/* Under the lock. More than two wait: rows come faster than indexes can be made. */
-static bool is_behind(const struct ring *r)
-{
-	unsigned int waiting = 0;
-
-	for (unsigned int i = 0; i < r->nentries; i++)
-		waiting += r->entries[i].state == ENTRY_SEALING;
-	return waiting > BEHIND;
-}
-
-/*
- * Without the lock. Indexes are a help, never a reason to seal later or to lose something: where
- * they can't be made it's counted, and the segment does without. False: the store stops in the
- * middle of it; the next start begins again.
- */
-static bool index_segment(struct ring *r, sqlite3 **db, const char *path, bool behind,
-			  bool *ret_made, int *ret_rc, char *why, size_t cap)
+void sealer_forget(struct ring *r, uint64_t number)
 {
 	struct store *s = r->store;
-	uint64_t wal;
-	int rc = SQLITE_FULL;
 
-	*ret_made = false;
-	*ret_rc = SQLITE_OK;
-	if (behind)
-		snprintf(why, cap, "rows come faster than indexes can be made");
-	else if (ring_fs_avail(s) < s->options.reserve_bytes + segment_size(path, &wal))
-		/* In the WAL, in the file, in the sort: together about as much as the segment. */
-		snprintf(why, cap, "not enough free space above reserve_bytes");
-	else
-		rc = segment_index(db, path, &r->tables, &s->sealer_stop, ret_made, why, cap);
-	if (rc == SQLITE_INTERRUPT)
-		return false;
-	if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB)
-		*ret_rc = rc;
-	else if (rc != SQLITE_OK)
-		store_event(s, "unindexed", "segment '%s' is sealed without indexes: %s", path,
-			    why);
-	if (rc == SQLITE_OK)
-		return true;
-	*ret_made = false;
-	pthread_mutex_lock(&s->lock);
-	r->stats.unindexed++;
-	pthread_mutex_unlock(&s->lock);
-	return true;
+	if (s->sealer_ring == r && s->sealer_number == number)
+		atomic_store(&s->sealer_break, true);
 }
 
-static void sealed(struct ring *r, struct ring_entry *e, bool made)
-{
-	uint64_t wal, live = e->bytes;
-
-	e->state = ENTRY_SEALED;
-	e->bytes = segment_size(e->path, &wal);
-	r->store->attach_stale = true;
-	if (!made)
-		return;
-	r->stats.indexed++;
-	/* Of a small one most is what each file has: it tells nothing of others. */
-	if (live >= RETENTION_SEGMENT_MIN)
-		r->sealed_permille = (uint32_t)(e->bytes * 1000 / live);
-}
-
-static void seal_entry(struct ring *r, struct ring_entry *e)
+void sealer_takes(struct ring *r, uint64_t number, bool indexes)
 {
 	struct store *s = r->store;
-	uint64_t number = e->number;
-	char path[256], why[200];
-	sqlite3 *db = TAKE_PTR(e->db);
-	bool made = false, behind = is_behind(r), skip = e->unindexed;
-	int rc = SQLITE_OK;
 
-	snprintf(path, sizeof(path), "%s", e->path);
+	s->sealer_ring = r;
+	s->sealer_number = number;
+	s->sealer_indexes = indexes;
 	pthread_mutex_unlock(&s->lock);
-	if (!skip && !index_segment(r, &db, path, behind, &made, &rc, why, sizeof(why))) {
-		sqlite3_close(db);
-		pthread_mutex_lock(&s->lock);
-		return;
-	}
-	if (rc == SQLITE_OK)
-		rc = segment_seal(db, path, s->gid, why, sizeof(why));
-	else
-		segment_discard(db);
-	pthread_mutex_lock(&s->lock);
-	e = ring_find_entry(r, number);
-	if (!e) {
-		/* Evicted meanwhile: nothing of what was made just now may stay. */
-		pthread_mutex_unlock(&s->lock);
-		segment_unlink(path);
-		pthread_mutex_lock(&s->lock);
-		return;
-	}
-	switch (rc & 0xff) {
-	case SQLITE_OK:
-		sealed(r, e, made);
-		break;
-	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB:
-		remove_entry(r, number);
-		pthread_mutex_unlock(&s->lock);
-		store_quarantine(r, path, why);
-		pthread_mutex_lock(&s->lock);
-		break;
-	default:
-		e->retry_ns = clock_mono_ns() + RETRY_NS;
-		e->unindexed = !made; /* said and counted already */
-		r->stats.errors += (rc & 0xff) != SQLITE_BUSY;
-		break;
-	}
 }
 
-/* When the store ends, what is still open is sealed once more without waiting for its turn. */
-static bool job_seal(struct store *s, bool last)
+void sealer_leaves(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->sealer_ring = NULL;
+	s->sealer_indexes = false;
+}
+
+bool sealer_was_full(const struct store *s)
+{
+	return s->full_ns && clock_mono_ns() - s->full_ns < FULL_NS;
+}
+
+/* Jobs */
+
+static struct ring_entry *next_to_seal(struct ring *r, bool ours, bool last)
 {
 	uint64_t now = clock_mono_ns();
 
-	for (unsigned int i = 0; i < RING_X_MAX; i++) {
-		struct ring *r = &s->rings[i];
+	for (unsigned int k = 0; k < r->nentries; k++) {
+		struct ring_entry *e = &r->entries[k];
 
-		for (unsigned int k = 0; k < r->nentries; k++) {
-			struct ring_entry *e = &r->entries[k];
+		if (e->state == ENTRY_SEALING && e->ours == ours &&
+		    (last ? e->db != NULL : now >= e->retry_ns))
+			return e;
+	}
+	return NULL;
+}
 
-			if (e->state != ENTRY_SEALING || (last ? !e->db : now < e->retry_ns))
+/*
+ * When the store ends, what is still open is sealed once more without waiting for its turn. What
+ * the start found comes behind what is written since: however much it is, it's no reason to be
+ * behind.
+ */
+static bool job_seal(struct store *s, bool last)
+{
+	for (int ours = 1; ours >= 0; ours--) {
+		for (unsigned int i = 0; i < RING_X_MAX; i++) {
+			struct ring_entry *e = next_to_seal(&s->rings[i], ours, last);
+
+			if (!e)
 				continue;
-			seal_entry(r, e);
+			seal_entry(&s->rings[i], e);
 			return true;
 		}
 	}
@@ -217,7 +189,8 @@ static bool job_ahead(struct store *s)
 		uint64_t bytes = 0, wal;
 		int rc;
 
-		if (r->ahead || r->ahead_taken || clock_mono_ns() < r->ahead_retry_ns)
+		if (r->ahead || r->ahead_taken || clock_mono_ns() < r->ahead_retry_ns ||
+		    sealer_was_full(s))
 			continue;
 		pthread_mutex_unlock(&s->lock);
 		ring_ahead_path(r, path, sizeof(path));
@@ -241,16 +214,21 @@ static void check_entry(struct ring *r, struct ring_entry *e)
 	uint64_t number = e->number;
 	char path[256], why[200] = "";
 	sqlite3 *db;
+	bool must = e->check;
 	int rc;
 
 	e->check = false;
 	snprintf(path, sizeof(path), "%s", e->path);
-	pthread_mutex_unlock(&s->lock);
-	rc = segment_check(path, &s->sealer_stop, why, sizeof(why));
+	sealer_takes(r, number, false);
+	rc = segment_check(path, &s->sealer_break, why, sizeof(why));
 	if (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB)
 		store_event(s, "damaged", "quick_check of '%s': %s", path, why);
-	pthread_mutex_lock(&s->lock);
+	sealer_leaves(s);
 	e = ring_find_entry(r, number);
+	if (e && rc == SQLITE_INTERRUPT) { /* from the beginning, another time */
+		e->check = must;
+		e->checked = false;
+	}
 	if (!e || (rc != SQLITE_CORRUPT && rc != SQLITE_NOTADB))
 		return;
 	if (e->state == ENTRY_LIVE) {
@@ -260,7 +238,7 @@ static void check_entry(struct ring *r, struct ring_entry *e)
 		return;
 	}
 	db = TAKE_PTR(e->db);
-	remove_entry(r, number);
+	ring_remove_number(r, number);
 	pthread_mutex_unlock(&s->lock);
 	segment_discard(db);
 	store_quarantine(r, path, why);
@@ -353,10 +331,20 @@ static void *sealer_run(void *arg)
 	(void)thread_bulk(); /* the daemon has said so if it can't be had */
 	pthread_mutex_lock(&s->lock);
 	while (!atomic_load(&s->sealer_stop)) {
-		if (job_grave(s) || job_check(s) || job_seal(s, false) || job_attach(s) ||
-		    job_ahead(s) || job_scrub(s))
+		bool done;
+
+		if (s->sealer_held) {
+			pthread_cond_wait(&s->sealer_wake, &s->lock);
 			continue;
-		sealer_sleep(s);
+		}
+		atomic_store(&s->sealer_break, false);
+		s->sealer_busy = true; /* to be seen where a job gives the lock back */
+		done = job_grave(s) || job_check(s) || job_seal(s, false) || job_attach(s) ||
+		       job_ahead(s) || job_scrub(s);
+		s->sealer_busy = false;
+		pthread_cond_signal(&s->sealer_idle);
+		if (!done)
+			sealer_sleep(s);
 	}
 	while (job_grave(s) || job_seal(s, true) || job_attach(s))
 		;
@@ -380,6 +368,7 @@ void sealer_finish(struct store *s)
 	if (s->sealer_started) {
 		pthread_mutex_lock(&s->lock);
 		atomic_store(&s->sealer_stop, true);
+		atomic_store(&s->sealer_break, true);
 		sealer_poke(s);
 		pthread_mutex_unlock(&s->lock);
 		pthread_join(s->sealer, NULL);

@@ -115,6 +115,7 @@ int store_new(struct store **ret, const struct store_options *options, struct er
 	pthread_cond_init(&s->wake, &attr);
 	pthread_cond_init(&s->flushed, &attr);
 	pthread_cond_init(&s->sealer_wake, &attr);
+	pthread_cond_init(&s->sealer_idle, &attr);
 	pthread_condattr_destroy(&attr);
 	for (unsigned int i = 0; i < RING_X_MAX; i++) {
 		s->rings[i].store = s;
@@ -249,6 +250,7 @@ void store_free(struct store *s)
 	pthread_cond_destroy(&s->wake);
 	pthread_cond_destroy(&s->flushed);
 	pthread_cond_destroy(&s->sealer_wake);
+	pthread_cond_destroy(&s->sealer_idle);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }

@@ -36,6 +36,7 @@ static bool drop_entry(struct ring *r, uint64_t number, uint64_t *rows)
 	db = e->db;
 	ring_remove_entry(r, (unsigned int)(e - r->entries));
 	r->stats.errors++;
+	sealer_forget(r, number);
 	sealer_poke(s);
 	pthread_mutex_unlock(&s->lock);
 	if (live && r->live && r->live->number == number)
