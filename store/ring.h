@@ -143,7 +143,8 @@ struct store {
 	uint64_t sealer_number;
 	bool sealer_indexes; /* it is given indexes */
 	uint64_t full_ns;    /* CLOCK_MONOTONIC; when rows last had no room, 0: never */
-	bool attach_stale;
+	bool attach_stale, attach_failed;
+	uint64_t attach_retry_ns;
 	uint64_t scrub_ns; /* no sealed segment is checked before */
 	/* Connections to files that are gone, for the sealer to close. */
 	sqlite3 *grave[SCHEMA_MAX_SEGMENTS];

@@ -167,7 +167,7 @@ static bool job_attach(struct store *s)
 	struct err err = {};
 	int r;
 
-	if (!s->attach_stale)
+	if (!s->attach_stale || clock_mono_ns() < s->attach_retry_ns)
 		return false;
 	s->attach_stale = false;
 	pthread_mutex_unlock(&s->lock);
@@ -175,9 +175,14 @@ static bool job_attach(struct store *s)
 	for (unsigned int i = 0; i < s->ntables; i++)
 		tables[i] = s->tables[i]->table;
 	r = attach_write(s->dir, s->gid, tables, s->ntables, &err);
-	if (r < 0)
+	if (r < 0 && !s->attach_failed) /* told already, until it's over */
 		store_event(s, "attach_failed", "%s", err.msg);
 	pthread_mutex_lock(&s->lock);
+	s->attach_failed = r < 0;
+	if (r < 0) {
+		s->attach_stale = true;
+		s->attach_retry_ns = clock_mono_ns() + RETRY_NS;
+	}
 	return true;
 }
 
@@ -300,7 +305,7 @@ static bool sealer_waits(const struct store *s)
 	for (unsigned int i = 0; i < RING_X_MAX; i++) {
 		const struct ring *r = &s->rings[i];
 
-		if (!r->ahead)
+		if (!r->ahead || s->attach_stale)
 			return true;
 		for (unsigned int k = 0; k < r->nentries; k++)
 			if (r->entries[k].state == ENTRY_SEALING ||
