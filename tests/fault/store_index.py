@@ -11,7 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from store import MIB, Driver, is_sealed, rows_of, segments, wait_sealed
+from store import MIB, Driver, is_sealed, rows_of, segments, wait_sealed, wait_segments
 
 SEGMENT_ROWS = 60000
 WANTED = {"netflow_by_pid", "netflow_by_dst_ip", "strings_by_s"}
@@ -51,10 +51,7 @@ def killed(base):
         d.push(SEGMENT_ROWS)
         d.push(500)
         first = segments(ring)[0]
-        end = time.monotonic() + 20
-        while len(segments(ring)) < 2:
-            assert time.monotonic() < end, "no rotation"
-            time.sleep(0.002)
+        wait_segments(ring, 2)
         time.sleep(0.03 * turn)
         d.kill()
         copy = base + "/copy"  # the next start shall find what the kill left
@@ -101,6 +98,7 @@ def full(mnt):
     with open(ballast, "wb", buffering=0) as f:  # room for rows, but not for indexes
         f.write(bytes(v.f_bavail * v.f_frsize - 3 * MIB))
     d.push(1000)
+    wait_segments(ring, 2)
     d.wait_told("unindexed")
     wait_sealed(ring)
     s = d.stats()
@@ -110,6 +108,7 @@ def full(mnt):
     check_rows(ring, SEGMENT_ROWS + 500)
     os.unlink(ballast)
     d.push(SEGMENT_ROWS)
+    wait_segments(ring, 3)
     wait_sealed(ring)
     before, s = s, d.close()
     assert s["unindexed"] == before["unindexed"] and s["lost"] == 0 and s["evicted"] == 0 and s["quarantined"] == 0, s

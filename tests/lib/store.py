@@ -82,6 +82,14 @@ def is_sealed(path):
     return not os.stat(path).st_mode & 0o200
 
 
+def wait_segments(ring, least, timeout=20):
+    """A rotation comes behind the acknowledgement of the rows that cause it."""
+    end = time.monotonic() + timeout
+    while len(segments(ring)) < least:
+        assert time.monotonic() < end, "no rotation"
+        time.sleep(0.002)
+
+
 def wait_sealed(ring, open_ones=1, timeout=20):
     end = time.monotonic() + timeout
     while sum(not is_sealed(p) for p in segments(ring)) > open_ones:
