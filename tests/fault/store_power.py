@@ -60,7 +60,9 @@ def main():
     try:
         out = subprocess.run([BUILD + "/tests/store_power", base, str(4711), str(CUTS), str(EVERY)],
                              stdout=subprocess.PIPE, text=True, timeout=120, check=True).stdout
-        assert "event " not in out, out
+        # Rows may come faster than indexes are made beside all the copying: said once, and nothing else.
+        events = [line for line in out.splitlines() if line.startswith("event ")]
+        assert len(events) <= 1 and all(e.startswith("event unindexed ") and "rows come faster" in e for e in events), out
         cuts = sorted(os.listdir(base + "/cuts"), key=int)
         assert len(cuts) == CUTS, (len(cuts), out)
         lost, failures, lock = [], [], threading.Lock()
