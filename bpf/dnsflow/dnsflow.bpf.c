@@ -19,6 +19,7 @@ bool opt_no_servers;
 /* Only sockets that have to do with DNS have one. */
 struct dns_sock {
 	struct sock_owner owner;
+	__u64 cookie; /* 0: nothing was sent from it to an address of the call */
 };
 
 /* F_CLONE: connections that are accepted begin as the listener's. */
@@ -129,19 +130,23 @@ static __always_inline struct sent *sent_slot(void)
 	return bpf_map_lookup_elem(&last_sent, &zero);
 }
 
-static __always_inline void note_sent(struct bpf_sock_addr *ctx, struct sent *s, __u8 family)
+static __always_inline void note_sent(struct bpf_sock_addr *ctx, struct dns_sock *d, struct sent *s,
+				      __u8 family)
 {
+	if (!d->cookie)
+		d->cookie = bpf_get_socket_cookie(ctx);
 	s->port = bpf_ntohs((__be16)ctx->user_port);
 	s->family = family;
-	s->cookie = bpf_get_socket_cookie(ctx);
+	s->cookie = d->cookie;
 }
 
 SEC("cgroup/sendmsg4")
 int dns_sendmsg4(struct bpf_sock_addr *ctx)
 {
+	struct dns_sock *d = dns_owner(ctx);
 	struct sent *s;
 
-	if (!dns_owner(ctx))
+	if (!d)
 		return 1;
 	s = sent_slot();
 	if (s) {
@@ -149,7 +154,7 @@ int dns_sendmsg4(struct bpf_sock_addr *ctx)
 		s->to[1] = 0;
 		s->to[2] = 0;
 		s->to[3] = 0;
-		note_sent(ctx, s, 4);
+		note_sent(ctx, d, s, 4);
 	}
 	return 1;
 }
@@ -157,9 +162,10 @@ int dns_sendmsg4(struct bpf_sock_addr *ctx)
 SEC("cgroup/sendmsg6")
 int dns_sendmsg6(struct bpf_sock_addr *ctx)
 {
+	struct dns_sock *d = dns_owner(ctx);
 	struct sent *s;
 
-	if (!dns_owner(ctx))
+	if (!d)
 		return 1;
 	s = sent_slot();
 	if (s) {
@@ -167,49 +173,32 @@ int dns_sendmsg6(struct bpf_sock_addr *ctx)
 		s->to[1] = ctx->user_ip6[1];
 		s->to[2] = ctx->user_ip6[2];
 		s->to[3] = ctx->user_ip6[3];
-		note_sent(ctx, s, 6);
+		note_sent(ctx, d, s, 6);
 	}
 	return 1;
 }
 
-/* The owner into *h; false: the daemon's own, or no room (counted). */
-static __always_inline bool take_owner(struct payload_head *h, struct bpf_sock *sk)
-{
-	struct dns_sock *s =
-		bpf_sk_storage_get(&dns_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-
-	if (!s) {
-		plugin_count(PLUGIN_STAT_MAP_FULL);
-		return false;
-	}
-	if (s->owner.pid == self_tgid && self_tgid)
-		return false;
-	sock_owner_netns(&s->owner, sk);
-	payload_owner(h, &s->owner);
-	return true;
-}
-
 /* Where the process itself sent it: packets on their way out have passed NAT already. "Any" as a
  * destination is this host, and only the packet says by which address. */
-static __always_inline bool before_nat(struct __sk_buff *skb, struct payload_head *h)
+static __always_inline void before_nat(struct payload_head *h, struct dns_sock *d)
 {
 	struct sent *s = sent_slot();
 
-	if (!s || !s->cookie || s->cookie != bpf_get_socket_cookie(skb))
-		return false;
+	if (!s || !s->cookie || s->cookie != d->cookie)
+		return;
 	s->cookie = 0;
 	if (s->family != h->family)
-		return false;
+		return;
 	h->remote_port = s->port;
 	if (s->to[0] | s->to[1] | s->to[2] | s->to[3])
 		__builtin_memcpy(h->remote, s->to, sizeof(h->remote));
-	return true;
 }
 
 /* Both ends of a datagram as the process knows them, on a socket that has no peer. */
-static __always_inline void unconnected(struct payload_head *h, struct bpf_sock *sk)
+static __always_inline void unconnected(struct __sk_buff *skb, struct payload_head *h,
+					struct bpf_sock *sk)
 {
-	h->local_port = payload_opaque(sk->src_port);
+	h->local_port = payload_opaque(skb, sk->src_port);
 	if (h->family == 4) {
 		if (sk->src_ip4)
 			h->local[0] = sk->src_ip4;
@@ -227,59 +216,82 @@ static __always_inline void unconnected(struct payload_head *h, struct bpf_sock 
 	h->local[3] = sk->src_ip6[3];
 }
 
-/* One way for both transports: the verifier walks it once. */
-static __always_inline int dns_packet(struct __sk_buff *skb, struct bpf_sock *sk, bool tcp,
-				      bool out)
+/* The ends of a parsed packet as the process knows them, and its owner; false: it isn't wanted. */
+static __always_inline bool dns_complete(struct __sk_buff *skb, struct payload_head *h,
+					 struct bpf_sock *sk, struct dns_sock *d, bool server)
 {
-	bool server = port_wanted(sk->src_port),
-	     client = port_wanted(bpf_ntohs((__be16)sk->dst_port));
-	struct payload_head h;
 	bool to_server;
+
+	if (sk->dst_port)
+		payload_connected(skb, h, sk);
+	else
+		unconnected(skb, h, sk);
+	if (h->out && h->transport == K_IPPROTO_UDP)
+		before_nat(h, d);
+	to_server = port_wanted(payload_opaque(skb, h->remote_port));
+	if (!server && !to_server)
+		return false;
+	if (opt_no_servers && server && !to_server) {
+		plugin_count(PLUGIN_STAT_FILTERED);
+		return false;
+	}
+	sock_owner_netns(&d->owner, sk);
+	payload_owner(h, &d->owner);
+	return true;
+}
+
+/* One way for both transports: the verifier walks it once. */
+static __always_inline int dns_packet(struct __sk_buff *skb, struct bpf_sock *sk,
+				      struct dns_sock *d, bool server, bool out)
+{
+	bool tcp = sk->protocol == K_IPPROTO_TCP;
+	struct payload_small e;
 	int off;
 
-	if (!client && !server) {
-		/* Sockets without a peer: those that never sent to such a port have no storage. */
-		if (tcp || sk->dst_port || !bpf_sk_storage_get(&dns_sockets, sk, NULL, 0))
-			return 1;
-	}
-	__builtin_memset(&h, 0, sizeof(h));
-	off = payload_parse(skb, tcp ? K_IPPROTO_TCP : K_IPPROTO_UDP, out, &h);
+	__builtin_memset(&e, 0, sizeof(e));
+	off = tcp ? -1 : payload_parse_plain(skb, out, &e.h);
+	if (off < 0)
+		off = payload_parse(skb, tcp ? K_IPPROTO_TCP : K_IPPROTO_UDP, out, &e.h);
 	if (off < 0) {
 		plugin_count(PLUGIN_STAT_ERROR);
 		return 1;
 	}
-	if (!h.size && !(h.tcp_flags & (PAYLOAD_SYN | PAYLOAD_FIN | PAYLOAD_RST)))
+	if (!e.h.size && !(e.h.tcp_flags & (PAYLOAD_SYN | PAYLOAD_FIN | PAYLOAD_RST)))
 		return 1;
-	if (sk->dst_port)
-		payload_connected(&h, sk);
-	else
-		unconnected(&h, sk);
-	if (out && !tcp)
-		before_nat(skb, &h);
-	to_server = port_wanted(payload_opaque(h.remote_port));
-	if (!server && !to_server)
+	if (!dns_complete(skb, &e.h, sk, d, server))
 		return 1;
-	if (opt_no_servers && server && !to_server) {
-		plugin_count(PLUGIN_STAT_FILTERED);
-		return 1;
-	}
-	if (take_owner(&h, sk))
-		payload_emit(skb, off, &h, tcp ? PAYLOAD_CHUNKS_MAX : 1);
+	off = payload_opaque(skb, off);
+	if (!payload_emit_small(skb, off, &e))
+		payload_emit(skb, off, &e.h, tcp ? PAYLOAD_CHUNKS_MAX : 1);
 	return 1;
 }
 
 static __always_inline int dns_skb(struct __sk_buff *skb, bool out)
 {
 	struct bpf_sock *sk = skb->sk;
+	struct dns_sock *d;
+	bool server, ours;
 
 	/* Nearly all packets end here, and what comes next are calls. */
-	if (!sk || (sk->dst_port && !port_wanted(bpf_ntohs((__be16)sk->dst_port)) &&
-		    !port_wanted(sk->src_port)))
+	if (!sk)
+		return 1;
+	server = port_wanted(sk->src_port);
+	ours = server || port_wanted(bpf_ntohs((__be16)sk->dst_port));
+	if (!ours && sk->dst_port)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk || (sk->protocol != K_IPPROTO_TCP && sk->protocol != K_IPPROTO_UDP))
+	if (!sk || (sk->protocol != K_IPPROTO_UDP && (!ours || sk->protocol != K_IPPROTO_TCP)))
 		return 1;
-	return dns_packet(skb, sk, sk->protocol == K_IPPROTO_TCP, out);
+	/* Sockets without a peer that never sent to such a port have no storage. */
+	d = bpf_sk_storage_get(&dns_sockets, sk, NULL, ours ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	if (!d) {
+		if (ours)
+			plugin_count(PLUGIN_STAT_MAP_FULL);
+		return 1;
+	}
+	if (d->owner.pid == self_tgid && self_tgid)
+		return 1;
+	return dns_packet(skb, sk, d, server, out);
 }
 
 SEC("cgroup_skb/egress")

@@ -111,7 +111,7 @@ static __always_inline int sni_egress(struct __sk_buff *skb, struct bpf_sock *sk
 	}
 	s->left -= h.size;
 	s->state = s->left > 0 ? SNI_MORE : SNI_DONE;
-	payload_connected(&h, sk);
+	payload_connected(skb, &h, sk);
 	sock_owner_netns(&s->owner, sk);
 	payload_owner(&h, &s->owner);
 	h.sample_shift = s->sample_shift;
