@@ -109,6 +109,11 @@ int dns_connect6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
+/*
+ * Only where the iterator can't find the owners of sockets that are older than us. What is received
+ * was seen before as a packet, and who answers it names itself by that: to others this hook would
+ * be a lock of the socket and a call for each datagram that tell nothing new.
+ */
 SEC("cgroup/recvmsg4")
 int dns_recvmsg4(struct bpf_sock_addr *ctx)
 {

@@ -111,6 +111,8 @@ static void configure(struct dnsflow_bpf *s, const struct variant *v,
 	for (size_t i = 0; i < DNSFLOW_PORTS_MAX; i++)
 		s->rodata->ports[i] = ports[i];
 	bpf_program__set_autoload(s->progs.dns_seed, v->seed);
+	bpf_program__set_autoload(s->progs.dns_recvmsg4, !v->seed);
+	bpf_program__set_autoload(s->progs.dns_recvmsg6, !v->seed);
 }
 
 static int try_load(const struct variant *v, const uint16_t ports[DNSFLOW_PORTS_MAX])
@@ -199,7 +201,9 @@ static int dnsflow_setup(struct instance *in, struct err *err)
 	return 0;
 }
 
-#define HOOKS 10
+/* The last two only without the iterator. */
+#define HOOKS	   10
+#define HOOKS_SEED 8
 
 /* Owners before packets, so that none is seen without its owner. */
 static void list_hooks(struct dnsflow_bpf *s, struct cgroup2_hook hooks[HOOKS])
@@ -211,10 +215,10 @@ static void list_hooks(struct dnsflow_bpf *s, struct cgroup2_hook hooks[HOOKS])
 		{s->progs.dns_connect6, &s->links.dns_connect6},
 		{s->progs.dns_sendmsg4, &s->links.dns_sendmsg4},
 		{s->progs.dns_sendmsg6, &s->links.dns_sendmsg6},
-		{s->progs.dns_recvmsg4, &s->links.dns_recvmsg4},
-		{s->progs.dns_recvmsg6, &s->links.dns_recvmsg6},
 		{s->progs.dns_out, &s->links.dns_out},
 		{s->progs.dns_in, &s->links.dns_in},
+		{s->progs.dns_recvmsg4, &s->links.dns_recvmsg4},
+		{s->progs.dns_recvmsg6, &s->links.dns_recvmsg6},
 	};
 
 	memcpy(hooks, all, sizeof(all));
@@ -249,7 +253,7 @@ static int dnsflow_start(struct instance *in, struct err *err)
 	int r;
 
 	list_hooks(d->skel, hooks);
-	r = cgroup2_attach(d->cgroup_fd, hooks, HOOKS, err);
+	r = cgroup2_attach(d->cgroup_fd, hooks, d->seed ? HOOKS_SEED : HOOKS, err);
 	return r == 0 && d->seed ? run_seed(d->skel, err) : r;
 }
 
