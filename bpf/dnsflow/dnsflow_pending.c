@@ -9,6 +9,9 @@
 
 #include "base/hash.h"
 
+/* It grows with what waits, and stays in the cache: nearly always that are a few. */
+#define FIRST 64u
+
 static_assert(sizeof(struct query_key) == 48, "no padding: keys are hashed and compared as bytes");
 
 int pending_init(struct pending *p, uint32_t max)
@@ -16,9 +19,7 @@ int pending_init(struct pending *p, uint32_t max)
 	memset(p, 0, sizeof(*p));
 	p->max = max;
 	p->seed = hash_seed();
-	p->nbuckets = 64;
-	while (p->nbuckets < max)
-		p->nbuckets *= 2;
+	p->nbuckets = FIRST;
 	p->buckets = calloc(p->nbuckets, sizeof(*p->buckets));
 	return p->buckets ? 0 : -ENOMEM;
 }
@@ -43,6 +44,22 @@ static struct query **bucket(const struct pending *p, uint64_t hash)
 	return &p->buckets[hash & (p->nbuckets - 1)];
 }
 
+/* Without memory the chains get longer. */
+static void grow(struct pending *p)
+{
+	struct query **buckets = calloc(p->nbuckets * 2, sizeof(*buckets));
+
+	if (!buckets)
+		return;
+	free(p->buckets);
+	p->buckets = buckets;
+	p->nbuckets *= 2;
+	for (struct query *q = p->oldest; q; q = q->newer) {
+		q->next = *bucket(p, q->hash);
+		*bucket(p, q->hash) = q;
+	}
+}
+
 struct query *pending_find(const struct pending *p, uint64_t hash, const struct query_key *key,
 			   uint16_t type, const char *name, size_t name_len)
 {
@@ -63,6 +80,8 @@ struct query *pending_add(struct pending *p, uint64_t hash, const struct query_k
 
 	if (p->n >= p->max)
 		return NULL;
+	if (p->n >= p->nbuckets)
+		grow(p);
 	q = malloc(sizeof(*q) + name_len + 1);
 	if (!q)
 		return NULL;
