@@ -108,6 +108,12 @@ void out_set_frame(struct out *o, size_t width, size_t height)
 	o->opt.frame_rows = height > 4 ? height - 3 : 1;
 }
 
+void out_set_ranks(struct out *o, const uint8_t *ranks)
+{
+	for (size_t i = 0; i < o->ncols; i++)
+		o->cols[i].rank = ranks[i];
+}
+
 void out_skip_header(struct out *o)
 {
 	o->header_done = true;

@@ -83,6 +83,12 @@ DEFINE_CLEANUP(struct out *, out_free)
 int out_columns(struct out *o, const struct out_column *columns, size_t n);
 /* json only: the member "_table" of the rows that follow; copied. NULL: none. */
 int out_set_tag(struct out *o, const char *tag);
+/*
+ * After out_columns(), tables only: columns that go when the line is wider than the terminal, the
+ * highest first; 0 stays. One number for each column. Numbers are never cut then, unless those that
+ * stay are too many.
+ */
+void out_set_ranks(struct out *o, const uint8_t *ranks);
 /* After out_columns(): this result goes without a header. */
 void out_skip_header(struct out *o);
 /* One cell for each column. 0, -ENOMEM or the error of the file. */

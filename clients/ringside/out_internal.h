@@ -16,6 +16,8 @@ struct column {
 	bool right;	/* numbers */
 	bool port;	/* of TCP, UDP, ...: a service has it */
 	bool text_seen; /* OUT_ANY and something that isn't a number came */
+	uint8_t rank;	/* 0: stays; of the others, the highest goes first */
+	bool dropped;
 	size_t width, limit;
 };
 

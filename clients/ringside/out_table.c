@@ -18,6 +18,8 @@ static void add_cell(struct out *o, size_t col, const char *s, size_t len, size_
 	bool right = c->right && !c->text_seen;
 	size_t limit = c->limit, pad = 0;
 
+	if (c->dropped)
+		return;
 	if (limit && width > limit) {
 		const char *dots = o->opt.utf8 ? "…" : "...";
 		size_t cut = o->opt.utf8 ? 1 : 3;
@@ -80,17 +82,14 @@ static int header_table(struct out *o)
 	return end_line(o, off, used, o->opt.color ? "\033[0m" : "");
 }
 
-static bool can_shrink(const struct column *c)
+static bool is_text(const struct column *c)
 {
-	return (c->type == OUT_TEXT || c->type == OUT_ANY || c->type == OUT_BYTES) &&
-	       c->limit > SHRINK_TO;
+	return c->type == OUT_TEXT || c->type == OUT_ANY || c->type == OUT_BYTES;
 }
 
-/* Widths from the held rows, then the widest texts give way until the line fits or none can. */
-static void size_columns(struct out *o)
+/* By the header and the held rows. */
+static void measure_columns(struct out *o)
 {
-	size_t total = 0;
-
 	for (size_t i = 0; i < o->ncols; i++) {
 		struct column *c = &o->cols[i];
 		_cleanup_buf_ struct buf safe = {0};
@@ -103,20 +102,72 @@ static void size_columns(struct out *o)
 			c->width = w > c->width ? w : c->width;
 		}
 		c->limit = c->width;
-		total += c->width + GAP;
+		c->dropped = false;
 	}
+}
+
+/* Of a line whose texts are shrunk as far as they can be. */
+static size_t least_width(const struct out *o)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < o->ncols; i++) {
+		const struct column *c = &o->cols[i];
+
+		if (c->dropped || !c->width)
+			continue;
+		total += (is_text(c) && c->width > SHRINK_TO ? SHRINK_TO : c->width) + GAP;
+	}
+	return total;
+}
+
+/* Columns go until the line may fit. */
+static void drop_columns(struct out *o)
+{
+	while (o->opt.width && least_width(o) > o->opt.width + GAP) {
+		struct column *first = NULL;
+
+		for (size_t i = 0; i < o->ncols; i++) {
+			struct column *c = &o->cols[i];
+
+			if (c->rank && !c->dropped && (!first || c->rank > first->rank))
+				first = c;
+		}
+		if (!first)
+			return;
+		first->dropped = true;
+	}
+}
+
+/* The widest texts give way until the line fits or none can. */
+static void shrink_texts(struct out *o)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < o->ncols; i++)
+		total += o->cols[i].dropped ? 0 : o->cols[i].limit + GAP;
 	while (o->opt.width && total > o->opt.width + GAP) {
 		struct column *widest = NULL;
 
-		for (size_t i = 0; i < o->ncols; i++)
-			if (can_shrink(&o->cols[i]) &&
-			    (!widest || o->cols[i].limit > widest->limit))
-				widest = &o->cols[i];
+		for (size_t i = 0; i < o->ncols; i++) {
+			struct column *c = &o->cols[i];
+
+			if (is_text(c) && !c->dropped && c->limit > SHRINK_TO &&
+			    (!widest || c->limit > widest->limit))
+				widest = c;
+		}
 		if (!widest)
-			break;
+			return;
 		widest->limit--;
 		total--;
 	}
+}
+
+static void size_columns(struct out *o)
+{
+	measure_columns(o);
+	drop_columns(o);
+	shrink_texts(o);
 	for (size_t i = 0; i < o->ncols; i++) {
 		struct column *c = &o->cols[i];
 

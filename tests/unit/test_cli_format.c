@@ -194,6 +194,44 @@ static void test_table_cut(void **state _unused_)
 	assert_string_equal(narrow, "name     …\n012345678…\n");
 }
 
+/* What goes first goes whole; texts are shrunk for what stays, then widened to what is left. */
+static void test_table_ranks(void **state _unused_)
+{
+	static const struct out_column cols[] = {
+		{"name", OUT_TEXT, NULL}, {"a", OUT_INT, NULL}, {"b", OUT_INT, NULL}, {"c", OUT_INT, NULL}};
+	static const uint8_t ranks[] = {0, 1, 2, 0};
+	static const char *const want[] = {
+		[42] = "name                             a   b   c\n"
+		       "01234567890123456789012345678…  11  22  33\n",
+		[31] = "name                      a   c\n"
+		       "0123456789012345678901…  11  33\n",
+		[26] = "name                     c\n"
+		       "012345678901234567890…  33\n",
+	};
+	const struct cell row[] = {text("0123456789012345678901234567890123456789"), cell_int(11),
+				   cell_int(22), cell_int(33)};
+
+	for (size_t width = 26; width < ARRAY_SIZE(want); width++) {
+		char *data = NULL;
+		size_t len = 0;
+		struct out_options opt = {.utf8 = true, .width = width};
+		struct out *o = NULL;
+
+		if (!want[width])
+			continue;
+		opt.file = open_memstream(&data, &len);
+		assert_non_null(opt.file);
+		assert_int_equal(out_new(&o, &opt), 0);
+		assert_int_equal(out_columns(o, cols, ARRAY_SIZE(cols)), 0);
+		out_set_ranks(o, ranks);
+		assert_int_equal(out_row(o, row), 0);
+		out_free(o);
+		fclose(opt.file);
+		assert_string_equal(data, want[width]);
+		free(data);
+	}
+}
+
 static void test_table_empty_and_late(void **state _unused_)
 {
 	const struct cell rows[] = {text("a"), cell_int(1), text("longer than the sample"),
@@ -394,6 +432,7 @@ int main(void)
 		cmocka_unit_test(test_json),	      cmocka_unit_test(test_csv),
 		cmocka_unit_test(test_tsv),	      cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_width),	      cmocka_unit_test(test_table),
+		cmocka_unit_test(test_table_ranks),
 		cmocka_unit_test(test_table_cut),     cmocka_unit_test(test_table_empty_and_late),
 		cmocka_unit_test(test_table_kinds),   cmocka_unit_test(test_table_services),
 		cmocka_unit_test(test_separated),     cmocka_unit_test(test_separated_on_terminal),
