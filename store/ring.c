@@ -201,6 +201,7 @@ void ring_evict_by_limits(struct ring *r)
 		const char *why;
 		uint64_t now = clock_mono_ns(), room;
 		char path[256];
+		bool reserve;
 
 		ring_state(r, &st, &limits);
 		room = st.max_bytes;
@@ -211,10 +212,16 @@ void ring_evict_by_limits(struct ring *r)
 		if (!why && r->id == RING_FLOW && st.bytes > room &&
 		    now - r->reserve_ns >= RESERVE_EVERY_NS)
 			why = "reserve";
-		if (!why || (!strcmp(why, "reserve") && sealer_gives_way(r->store)) ||
-		    !ring_evict(r, false, path, sizeof(path)))
+		if (!why)
 			return;
-		if (strcmp(why, "reserve"))
+		reserve = !strcmp(why, "reserve");
+		if (reserve && sealer_gives_way(r->store)) {
+			r->reserve_ns = now; /* what it gives back shows until then */
+			return;
+		}
+		if (!ring_evict(r, false, path, sizeof(path)))
+			return;
+		if (!reserve)
 			continue;
 		r->reserve_ns = now;
 		store_event(r->store, "reserve",
@@ -397,7 +404,7 @@ void ring_quarantine_live(struct ring *r, const char *why)
 	store_quarantine(r, path, why);
 }
 
-/* It has a right to room as rows have: the old file would grow meanwhile and push out the others. */
+/* It has a right to room as rows have: the old file would grow meanwhile, and push others out. */
 static int ring_rotate_now(struct ring *r, char *why, size_t cap)
 {
 	bool held = false;
