@@ -122,17 +122,31 @@ static __always_inline void *event_reserve(__u64 size)
  * ring before it looks again, so a ring that is half full wakes it, and once more for each half
  * that it has read since.
  */
-static __always_inline __u64 event_flags(void)
+static __always_inline __u64 event_flags_at(__u64 waiting)
 {
 	__u64 half = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2, at;
 
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < half)
+	if (waiting < half)
 		return BPF_RB_NO_WAKEUP;
 	at = bpf_ringbuf_query(&events, BPF_RB_CONS_POS);
 	if (at < wake_from)
 		return BPF_RB_NO_WAKEUP;
 	wake_from = at + half; /* two CPUs that get here at once wake it twice */
 	return BPF_RB_FORCE_WAKEUP;
+}
+
+/*
+ * Octets in the ring that nobody has read. Asked long before it is needed it costs least: another
+ * CPU had where the ring ends in its cache, and what comes next doesn't wait for it.
+ */
+static __always_inline __u64 event_waiting(void)
+{
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+}
+
+static __always_inline __u64 event_flags(void)
+{
+	return event_flags_at(event_waiting());
 }
 
 static __always_inline void event_submit(void *e)
@@ -142,12 +156,17 @@ static __always_inline void event_submit(void *e)
 }
 
 /* An event that was put together elsewhere; counted either way. */
-static __always_inline void event_output(void *e, __u64 size)
+static __always_inline void event_output_at(void *e, __u64 size, __u64 waiting)
 {
-	if (bpf_ringbuf_output(&events, e, size, event_flags()))
+	if (bpf_ringbuf_output(&events, e, size, event_flags_at(waiting)))
 		plugin_count(PLUGIN_STAT_RING_FULL);
 	else
 		plugin_count(PLUGIN_STAT_SUBMITTED);
+}
+
+static __always_inline void event_output(void *e, __u64 size)
+{
+	event_output_at(e, size, event_waiting());
 }
 
 static __always_inline bool is_self(void)

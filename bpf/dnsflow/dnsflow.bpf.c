@@ -251,9 +251,12 @@ static __always_inline int dns_packet(struct __sk_buff *skb, struct bpf_sock *sk
 {
 	bool tcp = sk->protocol == K_IPPROTO_TCP;
 	struct payload_small e;
+	__u64 waiting;
 	int off;
 
 	__builtin_memset(&e, 0, sizeof(e));
+	e.h.boot_ns = bpf_ktime_get_boot_ns();
+	waiting = event_waiting();
 	off = tcp ? -1 : payload_parse_plain(skb, out, &e.h);
 	if (off < 0)
 		off = payload_parse(skb, tcp ? K_IPPROTO_TCP : K_IPPROTO_UDP, out, &e.h);
@@ -266,7 +269,7 @@ static __always_inline int dns_packet(struct __sk_buff *skb, struct bpf_sock *sk
 	if (!dns_complete(skb, &e.h, sk, d, server))
 		return 1;
 	off = payload_opaque(skb, off);
-	if (!payload_emit_small(skb, off, &e))
+	if (!payload_emit_small(skb, off, &e, waiting))
 		payload_emit(skb, off, &e.h, tcp ? PAYLOAD_CHUNKS_MAX : 1);
 	return 1;
 }

@@ -196,11 +196,11 @@ static __always_inline int payload_parse_plain(struct __sk_buff *skb, bool out,
 
 /*
  * One sample of a small payload, all of it, no longer than it must be: put together on the stack,
- * whose lines are in the cache, where those of the ring buffer aren't. False: it isn't small, or
- * there is none.
+ * whose lines are in the cache, where those of the ring buffer aren't. waiting: of event_waiting(),
+ * asked early. False: it isn't small, or there is none.
  */
 static __always_inline bool payload_emit_small(struct __sk_buff *skb, int off,
-					       struct payload_small *e)
+					       struct payload_small *e, __u64 waiting)
 {
 	__u32 n = e->h.size - 1;
 
@@ -208,12 +208,11 @@ static __always_inline bool payload_emit_small(struct __sk_buff *skb, int off,
 		return false;
 	asm volatile("" : "+r"(n)); /* the mask stays: see PAYLOAD_SUBMIT() */
 	n = (n & (PAYLOAD_SMALL - 1)) + 1;
-	e->h.boot_ns = bpf_ktime_get_boot_ns();
 	e->h.cap = n;
 	if (bpf_skb_load_bytes(skb, off, e->data, n))
 		plugin_count(PLUGIN_STAT_ERROR);
 	else
-		event_output(e, sizeof(e->h) + n);
+		event_output_at(e, sizeof(e->h) + n, waiting);
 	return true;
 }
 
@@ -234,14 +233,14 @@ static __always_inline bool payload_chunk(struct __sk_buff *skb, int off, struct
 }
 
 /*
- * The payload at off, in at most `chunks` samples: what is beyond isn't taken, and h->size says so.
- * Written out, with nothing carried from one to the next: what the verifier walks grows with their
- * number (11,000 instructions); as a loop it grew exponentially, beyond its limit.
+ * The payload at off, which came at h->boot_ns, in at most `chunks` samples: what is beyond isn't
+ * taken, and h->size says so. Written out, with nothing carried from one to the next: what the
+ * verifier walks grows with their number (11,000 instructions); as a loop it grew exponentially,
+ * beyond its limit.
  */
 static __always_inline void payload_emit(struct __sk_buff *skb, int off, struct payload_head *h,
 					 int chunks)
 {
-	h->boot_ns = bpf_ktime_get_boot_ns();
 	h->off = 0;
 	h->cap = h->size < PAYLOAD_LARGE ? h->size : PAYLOAD_LARGE;
 	if (h->cap <= PAYLOAD_SMALL) {

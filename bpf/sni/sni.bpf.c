@@ -115,6 +115,7 @@ static __always_inline int sni_egress(struct __sk_buff *skb, struct bpf_sock *sk
 	sock_owner_netns(&s->owner, sk);
 	payload_owner(&h, &s->owner);
 	h.sample_shift = s->sample_shift;
+	h.boot_ns = bpf_ktime_get_boot_ns();
 	payload_emit(skb, off, &h, SNI_CHUNKS);
 	return 1;
 }
