@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The form on disk: lists, views over segments and how SQLite runs them, attach.sql, dictionary,
- * retention. */
+/* The form on disk: lists, views over segments and how SQLite runs them, attach.sql, dictionary. */
 #include "unit/store_fixture.h"
 
 #include <errno.h>
@@ -13,7 +12,6 @@
 
 #include "store/decode.h"
 #include "store/dict.h"
-#include "store/retention.h"
 
 #define T0 1700000000000000000ull
 
@@ -396,96 +394,6 @@ static void test_dict(void **state)
 	dict_free(&d);
 }
 
-static void test_retention_clock(void **state)
-{
-	const uint64_t year = 365 * 86400 * NSEC_PER_SEC, second = NSEC_PER_SEC;
-	uint64_t real = 1700000000 * NSEC_PER_SEC, boot = 5 * second;
-	struct retention_clock c = {};
-	int64_t jump = 1;
-
-	(void)state;
-	assert_int_equal(retention_clock_now(&c, real, boot, &jump), real);
-	assert_int_equal(jump, 0);
-	/* Slewed, or set by half a minute: followed. */
-	assert_int_equal(retention_clock_now(&c, real + 40 * second, boot + 10 * second, &jump),
-			 real + 40 * second);
-	assert_int_equal(jump, 0);
-	real += 40 * second;
-	boot += 10 * second;
-	/* A year ahead: told once, not believed for an hour. */
-	assert_int_equal(retention_clock_now(&c, real + year, boot, &jump), real);
-	assert_int_equal(jump, (int64_t)year);
-	assert_int_equal(retention_clock_now(&c, real + year + second, boot + second, &jump),
-			 real + second);
-	assert_int_equal(jump, 0);
-	/* And back again. */
-	assert_int_equal(retention_clock_now(&c, real + 2 * second, boot + 2 * second, &jump),
-			 real + 2 * second);
-	assert_int_equal(c.jumped_ns, 0);
-	/* Back by a year: the earlier time counts at once. */
-	assert_int_equal(retention_clock_now(&c, real - year, boot + 2 * second, &jump),
-			 real - year);
-	assert_int_equal(jump, -(int64_t)year - 2 * (int64_t)second);
-	/* Ahead, and it stays so. */
-	c = (struct retention_clock){};
-	retention_clock_now(&c, real, boot, &jump);
-	retention_clock_now(&c, real + year, boot, &jump);
-	assert_int_equal(retention_clock_now(&c, real + year + RETENTION_SETTLE_NS,
-					     boot + RETENTION_SETTLE_NS, &jump),
-			 real + year + RETENTION_SETTLE_NS);
-	assert_int_equal(c.jumped_ns, 0);
-}
-
-static void test_retention(void **state)
-{
-	struct ring_limits limits = {.max_bytes = 70 << 20, .max_rows = 7000, .max_age_ns = 700};
-	struct retention_state st = {
-		.now_ns = 10000, .files = 7, .max_bytes = 70 << 20, .segments = 1};
-
-	(void)state;
-	assert_int_equal(retention_max_bytes(100, 50, 1000, 10), 100);
-	assert_int_equal(retention_max_bytes(100, 50, 30, 10), 70);
-	assert_int_equal(retention_max_bytes(100, 50, 0, 10), 40);
-	assert_int_equal(retention_max_bytes(100, 5, 0, 10), 0);
-	assert_int_equal(retention_budget(70 << 20, 7), 10 << 20);
-	assert_int_equal(retention_budget(0, 7), RETENTION_SEGMENT_MIN);
-
-	assert_null(retention_rotate(&limits, &st)); /* empty */
-	st.live_rows = 999;
-	st.live_ts_min = 9950;
-	assert_null(retention_rotate(&limits, &st));
-	st.live_rows = 1000;
-	assert_string_equal(retention_rotate(&limits, &st), "rows");
-	st.live_rows = 1;
-	st.live_ts_min = 9900;
-	assert_string_equal(retention_rotate(&limits, &st), "age");
-	st.live_ts_min = 9950;
-	st.live_bytes = 7 << 20;
-	assert_null(retention_rotate(&limits, &st));
-	st.sealed_permille = 900; /* of a WAL it may be less */
-	assert_null(retention_rotate(&limits, &st));
-	st.sealed_permille = 1400; /* its indexes will want their part of the limit */
-	assert_string_equal(retention_rotate(&limits, &st), "bytes");
-	st.sealed_permille = 0;
-	st.live_bytes = 9 << 20;
-	assert_string_equal(retention_rotate(&limits, &st), "bytes");
-
-	st.bytes = 80 << 20;
-	assert_null(retention_evict(&limits, &st)); /* never the live one */
-	st.segments = 2;
-	assert_string_equal(retention_evict(&limits, &st), "bytes");
-	st.bytes = 1;
-	st.rows = 7001;
-	assert_string_equal(retention_evict(&limits, &st), "rows");
-	st.rows = 1;
-	st.oldest_ts_max = 9300;
-	assert_null(retention_evict(&limits, &st));
-	st.oldest_ts_max = 9299;
-	assert_string_equal(retention_evict(&limits, &st), "age");
-	st.segments = 8;
-	assert_string_equal(retention_evict(&limits, &st), "files");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -497,8 +405,6 @@ int main(void)
 						fixture_teardown),
 		cmocka_unit_test_setup_teardown(test_attach_sql, fixture_setup, fixture_teardown),
 		cmocka_unit_test(test_dict),
-		cmocka_unit_test(test_retention),
-		cmocka_unit_test(test_retention_clock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
