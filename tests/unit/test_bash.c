@@ -62,6 +62,7 @@ static const struct enrich_ops enrich = {.container_by = no_container, .user_nam
 static int start(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
+	struct bpf_object_skeleton *s;
 
 	if (!f)
 		return -1;
@@ -70,9 +71,10 @@ static int start(void **state)
 		return -1;
 	f->in = (struct instance){.plugin = f->plugin, .opts = f->opts, .enrich = &enrich, .publish = take, .publish_arg = f};
 	f->in.state = calloc(1, f->plugin->state_size);
+	f->in.skel = f->plugin->skel->open(&s); /* never loaded */
 	buf_puts(&f->out, "");
 	*state = f;
-	return !f->in.state || instance_out_new(&f->in) || f->plugin->setup(&f->in, NULL);
+	return !f->in.state || !f->in.skel || instance_out_new(&f->in) || f->plugin->setup(&f->in, NULL);
 }
 
 static int stop(void **state)
@@ -80,6 +82,7 @@ static int stop(void **state)
 	struct fixture *f = *state;
 
 	f->plugin->stop(&f->in);
+	f->plugin->skel->destroy(f->in.skel);
 	instance_out_free(&f->in);
 	free(f->in.state);
 	opt_set_free(f->opts);
