@@ -322,6 +322,14 @@ static void require(struct requirement_info *ret, unsigned int cap, unsigned int
 	r->required = required;
 }
 
+static bool is_listed(const struct requirement_info *list, unsigned int n, const char *name)
+{
+	for (unsigned int i = 0; i < n; i++)
+		if (strncmp(list[i].name, name, sizeof(list[i].name) - 1) == 0)
+			return true;
+	return false;
+}
+
 /* Programs of a plugin with alternatives are met when one of each group is; the sentence says
  * which. */
 static void require_programs(struct bpf_object *obj, struct requirement_info *ret, unsigned int cap,
@@ -342,7 +350,8 @@ static void require_programs(struct bpf_object *obj, struct requirement_info *re
 		const char *section = bpf_program__section_name(prog);
 		bool ok;
 
-		if (!bpf_program__autoload(prog))
+		/* Several programs may want the same one. */
+		if (!bpf_program__autoload(prog) || is_listed(ret, *n, section))
 			continue;
 		ok = hooks_section_usable(section, why, sizeof(why));
 		require(ret, cap, n, section, ok, true, ok ? "this hook can be used" : why);
