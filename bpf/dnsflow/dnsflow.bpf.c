@@ -10,7 +10,7 @@
 #include "bpf/dnsflow/dnsflow.h"
 #include "bpf/lib/payload.bpf.h"
 
-/* Set before load; 0: unused. */
+/* Set before load; 0 behind the last one. */
 const volatile __u16 ports[DNSFLOW_PORTS_MAX];
 
 /* Live option. */
@@ -49,12 +49,16 @@ struct {
 	__type(value, struct sent);
 } last_sent SEC(".maps");
 
+/* The verifier knows the ports: of what is behind the last one nothing is left in the kernel. */
 static __always_inline bool port_wanted(__u16 port)
 {
 #pragma unroll
-	for (int i = 0; i < DNSFLOW_PORTS_MAX; i++)
-		if (ports[i] && ports[i] == port)
+	for (int i = 0; i < DNSFLOW_PORTS_MAX; i++) {
+		if (!ports[i])
+			return false;
+		if (ports[i] == port)
 			return true;
+	}
 	return false;
 }
 
