@@ -234,6 +234,16 @@ static __always_inline void path_text_steps(struct path_text *t)
 	}
 }
 
+/* n: bytes that were read into the second half. */
+static __always_inline long path_text_took(struct path_text *t, long n)
+{
+	path_text_begin(t, PATH_TEXT_MIDDLE);
+	if (n <= PATH_TEXT_GIVEN)
+		return n > 0 ? n - 1 : -1;
+	t->cut = 1;
+	return PATH_TEXT_GIVEN - 1;
+}
+
 /*
  * Reads what the process gave, into the second half. Returns its length, negative: unreadable. Then
  * path_text_is_absolute() says where it begins, and path_text_join() puts that before it.
@@ -241,13 +251,15 @@ static __always_inline void path_text_steps(struct path_text *t)
 static __always_inline long path_text_read(struct path_text *t, const void *user)
 {
 	/* One more than there may be: then it is known whether something is missing. */
-	long n = bpf_probe_read_user_str(&t->data[PATH_TEXT_MIDDLE], PATH_TEXT_GIVEN + 1, user);
+	return path_text_took(
+		t, bpf_probe_read_user_str(&t->data[PATH_TEXT_MIDDLE], PATH_TEXT_GIVEN + 1, user));
+}
 
-	path_text_begin(t, PATH_TEXT_MIDDLE);
-	if (n <= PATH_TEXT_GIVEN)
-		return n > 0 ? n - 1 : -1;
-	t->cut = 1;
-	return PATH_TEXT_GIVEN - 1;
+/* The same of a name that the kernel has taken over already. */
+static __always_inline long path_text_read_kernel(struct path_text *t, const void *name)
+{
+	return path_text_took(t, bpf_probe_read_kernel_str(&t->data[PATH_TEXT_MIDDLE],
+							   PATH_TEXT_GIVEN + 1, name));
 }
 
 static __always_inline bool path_text_is_absolute(const struct path_text *t)

@@ -147,11 +147,10 @@ static __always_inline bool file_read(struct vfs_file *f, struct file *file)
 }
 
 /* The file itself says what it is and how it is called. */
-__noinline int vfs_text_of_file(__u32 fd)
+static __always_inline int text_of_file(struct file *file)
 {
 	struct vfs_scratch *s = scratch_get();
 	struct path_text *text = path_text_get();
-	struct file *file = file_of(fd);
 	struct vfs_file f = {};
 	struct inode *inode;
 
@@ -166,6 +165,11 @@ __noinline int vfs_text_of_file(__u32 fd)
 	return 0;
 }
 
+__noinline int vfs_text_of_file(__u32 fd)
+{
+	return text_of_file(file_of(fd));
+}
+
 /* What the call was given, from the root on. */
 __noinline int vfs_text_given(__u32 dir, __u64 user)
 {
@@ -176,11 +180,16 @@ __noinline int vfs_text_given(__u32 dir, __u64 user)
 
 	if (!s || !text)
 		return 0;
-	len = path_text_read(text, (void *)user);
+	/* Of a request that was accepted the kernel has the name, and where it is empty, it may be.
+	 */
+	if (s->e.bits & VFS_PENDING)
+		len = path_text_read_kernel(text, (void *)user);
+	else
+		len = path_text_read(text, (void *)user);
 	if (len < 0)
 		s->e.bits |= VFS_UNREADABLE;
 	/* No name at all means the directory itself, where the call allows it. */
-	if (len < 0 || (!len && s->e.ret < 0))
+	if (len < 0 || (!len && s->e.ret < 0 && !(s->e.bits & VFS_PENDING)))
 		return 0;
 	if (path_text_is_absolute(text)) {
 		struct fs_struct *fs = BPF_CORE_READ(current_task(), fs);
@@ -375,3 +384,5 @@ int BPF_PROG(vfs_exit, struct vfs_pt_regs *regs, long ret)
 	send(&s->e, off);
 	return 0;
 }
+
+#include "bpf/vfs/vfs_uring.bpf.h"

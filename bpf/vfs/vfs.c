@@ -25,7 +25,8 @@ static const struct opt vfs_options[] = {
 	 .type = OPT_ENUM,
 	 .def = "all",
 	 .choices = (const char *const[]){"all", "none", "only", NULL},
-	 .help = "operations that failed: like all others, none of them, or nothing else"},
+	 .help = "operations that failed: like all others, none of them, or nothing else; of "
+		 "requests by io_uring whose result isn't known each may be one"},
 	PATH_OPTIONS,
 	PROCESS_OPTIONS,
 	{},
@@ -57,8 +58,7 @@ static int wanted_ops(const struct instance *in, uint32_t *ops, struct err *err)
 	return 0;
 }
 
-/* Can the call do something that is wanted? */
-static bool call_is_wanted(const struct vfs_call *call, uint32_t ops)
+bool vfs_call_is_wanted(const struct vfs_call *call, uint32_t ops)
 {
 	uint32_t can = 1u << call->op;
 
@@ -78,7 +78,7 @@ static void number_calls(struct instance *in, uint32_t ops)
 
 	for (size_t i = 0; i < n; i++) {
 		const struct vfs_syscall *s = &vfs_syscalls[i];
-		uint8_t index = call_is_wanted(&s->call, ops) ? (uint8_t)(i + 1) : 0;
+		uint8_t index = vfs_call_is_wanted(&s->call, ops) ? (uint8_t)(i + 1) : 0;
 
 		if (s->nr != VFS_NO_NUMBER)
 			numbers[s->nr].native = index;
@@ -90,6 +90,7 @@ static void number_calls(struct instance *in, uint32_t ops)
 static int apply_config(struct instance *in, struct err *err)
 {
 	int64_t failures = opt_i64(in->opts, "failures");
+	struct vfs_state *st = in->state;
 	struct vfs_bpf *skel = in->skel;
 	struct vfs_config config = {
 		.no_success = failures == FAILURES_ONLY,
@@ -102,6 +103,8 @@ static int apply_config(struct instance *in, struct err *err)
 	if (r < 0)
 		return r;
 	number_calls(in, config.ops);
+	vfs_uring_apply(in, config.ops);
+	st->config = config;
 	if (bpf_map_update_elem(bpf_map__fd(skel->maps.vfs_config), &zero, &config, BPF_ANY) < 0)
 		return err_set(err, -errno, "cannot hand its options to the kernel: %s",
 			       strerror(errno));
@@ -113,11 +116,10 @@ static int vfs_setup(struct instance *in, struct err *err)
 	struct vfs_bpf *skel = in->skel;
 	size_t n = vfs_syscalls_count();
 
-	(void)err;
 	/* The first stands for none. */
 	for (size_t i = 0; i < n; i++)
 		skel->rodata->vfs_calls[i + 1] = vfs_syscalls[i].call;
-	return 0;
+	return vfs_uring_setup(in, err);
 }
 
 static int vfs_start(struct instance *in, struct err *err)
@@ -126,7 +128,9 @@ static int vfs_start(struct instance *in, struct err *err)
 
 	if (r == 0)
 		r = path_filter_apply(in, err);
-	return r < 0 ? r : apply_config(in, err);
+	if (r == 0)
+		r = apply_config(in, err);
+	return r < 0 ? r : vfs_uring_start(in, err);
 }
 
 static int vfs_update(struct instance *in, const char *key, struct err *err)
@@ -138,13 +142,18 @@ static int vfs_update(struct instance *in, const char *key, struct err *err)
 
 static int vfs_event(struct instance *in, const void *ev, size_t len)
 {
-	return vfs_row_add(in, ev, len);
+	const struct vfs_event *e = ev;
+
+	if (len >= offsetof(struct vfs_event, data) && e->bits & VFS_URING)
+		return vfs_uring_event(in, e, len);
+	return vfs_row_add(in, e, len);
 }
 
 static void vfs_stop(struct instance *in)
 {
 	struct vfs_state *st = in->state;
 
+	vfs_uring_stop(in);
 	buf_free(&st->text);
 }
 

@@ -64,7 +64,30 @@ enum vfs_event_bit {
 	VFS_CUT = 1,	    /* the path goes on above or behind what is here */
 	VFS_CUT2 = 2,	    /* the new one */
 	VFS_UNREADABLE = 4, /* the process's memory couldn't be read */
+	VFS_URING = 8,	    /* by a request of io_uring */
+	VFS_PENDING = 16,   /* of which the result isn't known yet */
+	VFS_ENDED = 32,	    /* nothing but the result of such a request */
+	VFS_LEFT_OUT = 64,  /* by its path so far */
 };
+
+/* include/uapi/linux/io_uring.h, enum io_uring_op: of those that do what a system call does. */
+enum vfs_opcode {
+	VFS_OPCODE_OPENAT = 18,
+	VFS_OPCODE_OPENAT2 = 28,
+	VFS_OPCODE_RENAMEAT = 35,
+	VFS_OPCODE_UNLINKAT = 36,
+	VFS_OPCODE_MKDIRAT = 37,
+	VFS_OPCODE_SYMLINKAT = 38,
+	VFS_OPCODE_LINKAT = 39,
+	VFS_OPCODE_FTRUNCATE = 55,
+};
+
+/* As many as a request's byte for it can say. */
+#define VFS_OPCODES 256
+
+/* That have been accepted and have not ended yet: each side waits for so many results. */
+#define VFS_REQUESTS 8192
+#define VFS_NO_BIT   32
 
 /* A path is a directory and what was given behind it. */
 #define VFS_PATH_MAX   8192
@@ -75,7 +98,8 @@ enum vfs_event_bit {
 struct vfs_event {
 	struct process_context p;
 	__u64 flags;
-	__u64 arg; /* length; or new owner, and group from bit 32 on */
+	__u64 arg;     /* length; or new owner, and group from bit 32 on */
+	__u64 request; /* joins VFS_PENDING and VFS_ENDED */
 	__s64 ret;
 	__s32 fd; /* opened or acted upon; -1: none */
 	__u32 mode;

@@ -24,9 +24,23 @@ extern const struct vfs_syscall vfs_syscalls[]; /* {}-terminated */
 
 struct vfs_state {
 	struct buf text; /* of the row that is being made */
+	struct vfs_config config;
+	struct vfs_held *held; /* requests whose result isn't known yet; NULL: nobody sees any */
+	int timer;	       /* when the oldest may have waited long enough */
+	bool armed;
 };
 
 /* vfs_calls.c. How many there are. */
 size_t vfs_syscalls_count(void);
+/* Can the call do something of ops? */
+bool vfs_call_is_wanted(const struct vfs_call *call, uint32_t ops);
+/* vfs_uring.c, what of the plugin is about io_uring: in its setup (the kernel may have less than it
+ * needs; then in->degraded says so), its start, whenever options change, for each event with
+ * VFS_URING, and in its stop. */
+int vfs_uring_setup(struct instance *in, struct err *err);
+int vfs_uring_start(struct instance *in, struct err *err);
+void vfs_uring_apply(struct instance *in, uint32_t ops);
+int vfs_uring_event(struct instance *in, const struct vfs_event *e, size_t len);
+void vfs_uring_stop(struct instance *in);
 /* vfs_table.c. 0, or -EBADMSG for a sample that contradicts itself. */
 int vfs_row_add(struct instance *in, const struct vfs_event *e, size_t len);

@@ -33,13 +33,19 @@ const char *const vfs_op_names[] = {"",	       "open",	"create", "unlink", "rmdi
 
 static_assert(VFS_OP_X_MAX == 15, "a name for each");
 
+enum via { VIA_SYSCALL, VIA_IO_URING, VIA_X_MAX };
+
+static const char *const via_names[] = {"syscall", "io_uring", NULL};
+
+static_assert(ARRAY_SIZE(via_names) == VIA_X_MAX + 1, "a name for each");
+
 struct vfs_row {
 	PROCESS_COLUMNS;
 	uint64_t flags;
 	int64_t length;
 	int32_t fd, error_raw;
 	uint32_t mode, new_uid, new_gid;
-	uint8_t operation, file_type, truncated;
+	uint8_t operation, via, file_type, truncated;
 	char syscall[12];
 	struct str path, new_path, source, fstype, error;
 };
@@ -47,10 +53,14 @@ struct vfs_row {
 PROCESS_ROW_CHECK(vfs_row);
 
 static const struct field vfs_fields[] = {
-	PROCESS_FIELDS(vfs_row, "when the call ended"),
+	PROCESS_FIELDS(vfs_row, "when the call or request ended; where its result isn't known, "
+				"up to two seconds after it was accepted"),
 	FIELD(vfs_row, operation, ENUM, TEXT, TAG, "",
 	      "what was done; create: an open that made the file", .names = vfs_op_names),
-	FIELD(vfs_row, syscall, CHARS, TEXT, TAG, "", "system call that did it", .dict = true),
+	FIELD(vfs_row, via, ENUM, TEXT, TAG, "",
+	      "syscall, or io_uring: a request that a program put into a ring", .names = via_names),
+	FIELD(vfs_row, syscall, CHARS, TEXT, TAG, "",
+	      "system call that did it, or that does the same as the request", .dict = true),
 	FIELD(vfs_row, path, STR, TEXT, TAG, "",
 	      "the file, from the root of the mount namespace: of an open one as the kernel has "
 	      "it, "
@@ -63,9 +73,13 @@ static const struct field vfs_fields[] = {
 	FIELD(vfs_row, flags, U64, INT64, TAG, "", "flags of the call (O_, AT_, RENAME_, MS_)"),
 	FIELD(vfs_row, mode, U32, INT64, TAG, "",
 	      "permissions that were asked for; 0 for an open that can't make a file"),
-	FIELD(vfs_row, fd, I32, INT64, TAG, "", "descriptor that was opened or named",
+	FIELD(vfs_row, fd, I32, INT64, TAG, "",
+	      "descriptor that was opened or named; NULL: none, or a file of the ring's own",
 	      .null = NULL_MAX),
-	FIELD(vfs_row, error_raw, I32, INT64, TAG, "", "errno of the call; 0: it succeeded"),
+	FIELD(vfs_row, error_raw, I32, INT64, TAG, "",
+	      "errno of the call; 0: it succeeded; NULL: the kernel didn't tell the result of the "
+	      "request",
+	      .null = NULL_MAX),
 	FIELD(vfs_row, error, STR, TEXT, TAG, "", "its name", .null = NULL_ZERO, .dict = true),
 	FIELD(vfs_row, new_uid, U32, INT64, TAG, "", "user that it was given to; NULL: as it was",
 	      .null = NULL_MAX),
@@ -146,7 +160,8 @@ static struct str path_text(struct instance *in, const char *path, size_t len, b
 static void add_numbers(struct instance *in, struct vfs_row *row, const struct vfs_event *e,
 			const struct vfs_syscall *call)
 {
-	const char *error = e->ret < 0 ? strerrorname_np((int)-e->ret) : NULL;
+	bool failed = e->ret < 0 && !(e->bits & VFS_PENDING);
+	const char *error = failed ? strerrorname_np((int)-e->ret) : NULL;
 
 	row->flags = e->flags | call->flags;
 	/* Without these nobody gave one, and the register holds whatever it held. */
@@ -154,6 +169,8 @@ static void add_numbers(struct instance *in, struct vfs_row *row, const struct v
 		row->mode = e->mode;
 	row->fd = e->fd;
 	row->error_raw = e->ret < 0 ? (int32_t)-e->ret : 0;
+	if (e->bits & VFS_PENDING)
+		row->error_raw = -1;
 	if (error)
 		row->error = instance_str(in, 0, error, strlen(error));
 	row->new_uid = row->new_gid = UINT32_MAX;
@@ -183,6 +200,7 @@ int vfs_row_add(struct instance *in, const struct vfs_event *e, size_t len)
 	process_fill(in, 0, row, &e->p);
 	add_numbers(in, row, e, call);
 	row->operation = e->op;
+	row->via = e->bits & VFS_URING ? VIA_IO_URING : VIA_SYSCALL;
 	row->file_type = e->file_mode ? type_of(e->file_mode) : TYPE_UNKNOWN;
 	if (!row->file_type && e->ret >= 0)
 		row->file_type = type_by_operation(e);

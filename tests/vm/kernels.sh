@@ -18,7 +18,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/files/test/bin" "$work/files/tmp"
 for f in bin/ringsided bin/ringside bin/ringside-query tests/governor_probe tests/scenarios \
-	tests/{bind,conn,dns,exec,malloc,sched,signal,tcp,udp,vfs,vfs32}load; do
+	tests/{bind,conn,dns,exec,malloc,sched,signal,tcp,udp,vfs,vfs32,vfsuring}load; do
 	[ -x "$build/$f" ] || skip "$build/$f isn't built"
 	cp "$build/$f" "$work/files/test/bin/"
 done

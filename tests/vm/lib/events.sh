@@ -30,7 +30,11 @@ every_plugin() {
 	done
 	cli -o tsv sql "SELECT name, state FROM plugins" | tail -n +2 >/tmp/states
 	for p in $plugins; do
-		check "plugin $p runs" equal "$(sed -n "s/^$p	//p" /tmp/states)" running
+		state=running
+		case $p-$(uname -r) in
+		vfs-5.10.*) state=degraded ;; # its BTF doesn't have what requests of io_uring are made of
+		esac
+		check "plugin $p runs" equal "$(sed -n "s/^$p	//p" /tmp/states)" $state
 	done
 }
 
@@ -203,6 +207,29 @@ symlink 14 truncate 14 unlink 14 " \
 	load vfs32load /tmp/vfs32 7
 	rows_become "vfs: calls of 32-bit programs" "chmod 7 chown 14 create 7 link 7 mkdir 7 open 21 rename 7 rmdir 7 symlink 7 truncate 14 unlink 7 " \
 		"SELECT operation, count(*) FROM vfs WHERE pid = $pid AND path GLOB '/tmp/vfs32/*' GROUP BY 1 ORDER BY 1"
+	requests
+}
+
+# The same by io_uring: every request once, and its result, wherever the kernel has what that needs.
+requests() {
+	case $(uname -r) in
+	5.10.*) return ;;
+	esac
+	mkdir /tmp/vfsuring /tmp/vfsdirect /tmp/vfssilent
+	load vfsuringload kinds /tmp/vfsuring 7
+	truncated=$(grep -q 'missing ftruncate' /tmp/load || echo "truncate 7 ")
+	rows_become "vfs: requests by io_uring" "create 14 link 7 mkdir 7 open 14 rename 7 rmdir 7 symlink 7 ${truncated}unlink 7 " \
+		"SELECT operation, count(*) FROM vfs WHERE pid = $pid AND via = 'io_uring' AND error_raw = 0 AND path GLOB '/tmp/vfsuring/*' GROUP BY 1 ORDER BY 1"
+	rows_become "vfs: their paths" "/tmp/vfsuring/n-0 /tmp/vfsuring/moved-0 /tmp/vfsuring/n-6 /tmp/vfsuring/moved-6 7 " \
+		"SELECT min(path), min(new_path), max(path), max(new_path), count(*) FROM vfs WHERE pid = $pid AND operation = 'rename'"
+	load vfsuringload direct /tmp/vfsdirect 7
+	rows_become "vfs: files without a descriptor" "create /tmp/vfsdirect/d-0 /tmp/vfsdirect/d-6 7 open /tmp/vfsdirect/d-0 /tmp/vfsdirect/d-6 7 " \
+		"SELECT operation, min(path), max(path), count(*) FROM vfs WHERE pid = $pid AND via = 'io_uring' AND syscall = 'openat' AND file_type = 'regular' GROUP BY 1"
+	load vfsuringload silent /tmp/vfssilent 7
+	rows_become "vfs: results that nobody is told" "open ENOENT 7 unlink - 7 " "SELECT operation, CASE WHEN error_raw IS NULL THEN '-' ELSE error END, count(*)
+		FROM vfs WHERE pid = $pid AND via = 'io_uring' GROUP BY 1, 2 ORDER BY 1"
+	load vfsuringload lent /tmp/vfssilent 7
+	rows_become "vfs: rights that were lent" "12345 7 " "SELECT uid, count(*) FROM vfs WHERE pid = $pid AND via = 'io_uring' GROUP BY 1"
 }
 
 programs() {
