@@ -14,6 +14,7 @@
 #include "bpf/bash.skel.h"
 #include "bpf/bash/bash_target.h"
 #include "bpf/exe.h"
+#include "bpf/iter.h"
 #include "bpf/uprobe.h"
 
 /* Files read in a second: each costs up to a millisecond, and anybody can make more. */
@@ -138,33 +139,23 @@ int bash_watch_program(struct instance *in, struct bash_watch *w, const struct b
 	return 0;
 }
 
-static int read_programs(struct instance *in, struct bash_watch *w, int fd)
+struct programs {
+	struct instance *in;
+	struct bash_watch *w;
+};
+
+static int on_program(void *arg, const void *record)
 {
-	struct bash_program chunk[32];
-	size_t have = 0;
+	const struct programs *p = arg;
 
-	for (;;) {
-		ssize_t n = read(fd, (char *)chunk + have, sizeof(chunk) - have);
-
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			return have ? -EBADMSG : 0;
-		have += (size_t)n;
-		for (size_t i = 0; i < have / sizeof(chunk[0]); i++)
-			bash_watch_program(in, w, &chunk[i]);
-		n = (ssize_t)(have % sizeof(chunk[0]));
-		memmove(chunk, (char *)chunk + have - n, (size_t)n);
-		have = (size_t)n;
-	}
+	return bash_watch_program(p->in, p->w, record);
 }
 
 static int scan(struct instance *in, struct bash_watch *w, struct err *err)
 {
 	struct bash_bpf *skel = in->skel;
-	_cleanup_close_ int fd = -1;
+	struct programs all = {in, w};
+	struct bash_program chunk[32];
 	struct bpf_link *link;
 	int r;
 
@@ -172,8 +163,7 @@ static int scan(struct instance *in, struct bash_watch *w, struct err *err)
 	link = bpf_program__attach_iter(skel->progs.programs_running, NULL);
 	if (!link)
 		return err_set(err, -errno, "cannot look at processes: %s", strerror(errno));
-	fd = bpf_iter_create(bpf_link__fd(link));
-	r = fd < 0 ? -errno : read_programs(in, w, fd);
+	r = iter_read(link, chunk, sizeof(chunk), sizeof(chunk[0]), on_program, &all);
 	bpf_link__destroy(link);
 	return r < 0 ? err_set(err, r, "cannot look at processes: %s", strerror(-r)) : 0;
 }

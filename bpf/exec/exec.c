@@ -12,6 +12,7 @@
 #include "base/macro.h"
 #include "bpf/exec.skel.h"
 #include "bpf/exec/exec_priv.h"
+#include "bpf/iter.h"
 #include "bpf/links.h"
 #include "bpf/tracepoint.h"
 
@@ -166,38 +167,23 @@ static int exec_event(struct instance *in, const void *ev, size_t len)
 	return -EBADMSG;
 }
 
-static int read_processes(struct instance *in, int fd, struct batch *batch)
+struct snapshot {
+	struct instance *in;
+	struct batch *batch;
+};
+
+static int on_process(void *arg, const void *record)
 {
-	struct exec_process chunk[32];
-	size_t have = 0;
+	const struct snapshot *s = arg;
 
-	for (;;) {
-		ssize_t n = read(fd, (char *)chunk + have, sizeof(chunk) - have);
-
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			return have ? -EBADMSG : 0;
-		have += (size_t)n;
-		for (size_t i = 0; i < have / sizeof(chunk[0]); i++) {
-			int r = exec_process_add(in, batch, &chunk[i]);
-
-			if (r < 0)
-				return r;
-		}
-		/* The kernel writes whole ones, and may hand out a part. */
-		n = (ssize_t)(have % sizeof(chunk[0]));
-		memmove(chunk, (char *)chunk + have - n, (size_t)n);
-		have = (size_t)n;
-	}
+	return exec_process_add(s->in, s->batch, record);
 }
 
 static int exec_snapshot(struct instance *in, const struct table *table, struct batch *batch)
 {
 	struct exec_bpf *skel = in->skel;
-	_cleanup_close_ int fd = -1;
+	struct snapshot s = {in, batch};
+	struct exec_process chunk[32];
 	struct bpf_link *link;
 	int r;
 
@@ -206,8 +192,7 @@ static int exec_snapshot(struct instance *in, const struct table *table, struct 
 	link = bpf_program__attach_iter(skel->progs.exec_processes, NULL);
 	if (!link)
 		return -errno;
-	fd = bpf_iter_create(bpf_link__fd(link));
-	r = fd < 0 ? -errno : read_processes(in, fd, batch);
+	r = iter_read(link, chunk, sizeof(chunk), sizeof(chunk[0]), on_process, &s);
 	bpf_link__destroy(link);
 	return r;
 }

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "bpf/iter.h"
 #include "bpf/netflow.skel.h"
 
 /* A connection whose end was lost with a full ring stays in the table until two full passes missed
@@ -152,37 +153,11 @@ int netflow_tcp_end(struct instance *in, const struct netflow_conn *c)
 	return account(in, c, &d);
 }
 
-/* Reads an iterator to its end; each record goes to fn. */
-static int iterate(struct netflow *nf, struct bpf_link *link,
-		   int (*fn)(void *arg, const struct netflow_sock *s), void *arg)
+/* Each record is a struct netflow_sock. */
+static int iterate(struct netflow *nf, const struct bpf_link *link,
+		   int (*fn)(void *arg, const void *record), void *arg)
 {
-	_cleanup_close_ int fd = -1;
-	size_t have = 0;
-	ssize_t n;
-
-	fd = bpf_iter_create(bpf_link__fd(link));
-	if (fd < 0)
-		return -errno;
-	for (;;) {
-		size_t off = 0;
-
-		n = read(fd, nf->buf + have, NETFLOW_BUF - have);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-		for (; have - off >= sizeof(struct netflow_sock);
-		     off += sizeof(struct netflow_sock)) {
-			int r = fn(arg, (const struct netflow_sock *)(nf->buf + off));
-
-			if (r < 0)
-				return r;
-		}
-		have -= off;
-		memmove(nf->buf, nf->buf + off, have); /* a read may end within a record */
-	}
-	return n < 0 ? -errno : 0;
+	return iter_read(link, nf->buf, NETFLOW_BUF, sizeof(struct netflow_sock), fn, arg);
 }
 
 static struct bpf_link *tcp_link(const struct netflow *nf)
@@ -190,8 +165,9 @@ static struct bpf_link *tcp_link(const struct netflow *nf)
 	return nf->hash ? nf->skel->links.tcp_sockets_hash : nf->skel->links.tcp_sockets;
 }
 
-static int on_open_socket(void *arg, const struct netflow_sock *sock)
+static int on_open_socket(void *arg, const void *record)
 {
+	const struct netflow_sock *sock = record;
 	struct instance *in = arg;
 	struct netflow *nf = netflow(in);
 	struct seen *s = seen_find(&nf->seen, sock->conn.id);
@@ -224,8 +200,9 @@ int netflow_tcp_tick(struct instance *in)
 	return r;
 }
 
-static int on_old_socket(void *arg, const struct netflow_sock *sock)
+static int on_old_socket(void *arg, const void *record)
 {
+	const struct netflow_sock *sock = record;
 	struct instance *in = arg;
 	struct netflow *nf = netflow(in);
 	struct seen *s = sock->opened_ns ? NULL : seen_add(&nf->seen, sock->conn.id);
@@ -256,11 +233,11 @@ struct show {
 	struct batch *batch;
 };
 
-static int on_show(void *arg, const struct netflow_sock *sock)
+static int on_show(void *arg, const void *record)
 {
-	struct show *show = arg;
+	const struct show *show = arg;
 
-	return netflow_show(show->in, sock, show->batch);
+	return netflow_show(show->in, record, show->batch);
 }
 
 int netflow_show_all(struct instance *in, struct batch *batch)
