@@ -124,6 +124,22 @@ def chains(d, top):
     ])
 
 
+def batches(d, top):
+    """Many under way at once: each has its own result."""
+    home = os.path.join(top, "batches")
+    os.mkdir(home)
+    with open(os.path.join(home, "there"), "w"):
+        pass
+    n = 10007
+    pid, _ = load("batches", home, n)
+    got = rows(d, pid, n)
+    absent = sum(1 for i in range(n) if i % 61 % 3 == 0)
+    equal(sorted({(r["path"], r["error"], r["fd"] is None) for r in got}),
+          [(f"{home}/absent", "ENOENT", True), (f"{home}/there", None, False)], "kinds of rows")
+    equal(sum(1 for r in got if r["error"]), absent, "failures")
+    equal({r["error_raw"] for r in got}, {0, errno.ENOENT}, "results, all of them known")
+
+
 def direct(d, top):
     """Files that never get a descriptor."""
     home = os.path.join(top, "direct")
@@ -208,7 +224,7 @@ def main():
                 skip(d.plugin("vfs")["reason"])
             kinds(d, top, "kinds")
             kinds(d, top, "sqpoll")
-            for test in (failures, chains, direct, owners, untold, options):
+            for test in (failures, chains, batches, direct, owners, untold, options):
                 test(d, top)
             plugin = d.plugin("vfs")
             equal((plugin["kernel_drops"], plugin["decode_errors"], plugin["rows_dropped"], plugin["missed_runs"]), (0, 0, 0, 0), "losses")

@@ -385,6 +385,27 @@ static void inherited(int n)
 	}
 }
 
+/* Many at once, every other one by a worker, which end in any order. */
+static void batches(int n)
+{
+	for (int i = 0; i < n; i += 61) {
+		int batch = n - i < 61 ? n - i : 61;
+
+		for (int k = 0; k < batch; k++) {
+			struct io_uring_sqe *s = sqe();
+
+			io_uring_prep_openat(s, dir_fd, k % 3 ? "there" : "absent", O_RDONLY, 0);
+			s->user_data = 7; /* the same for all: nothing to tell them apart by */
+			if (k % 2)
+				s->flags |= IOSQE_ASYNC;
+		}
+		if (io_uring_submit_and_wait(&ring, (unsigned int)batch) != batch)
+			die("io_uring_submit");
+		for (int k = 0; k < batch; k++)
+			close_it(reap());
+	}
+}
+
 /* Requests that make no rows: the time of each, in nanoseconds of this thread's own. */
 static void reads(int n)
 {
@@ -417,7 +438,8 @@ int main(int argc, char **argv)
 		{"failures", failures, 64, 0},	 {"silent", silent, 64, 0},
 		{"chains", chains, 64, 0},	 {"direct", direct, 64, 0},
 		{"lent", lent, 64, 0},		 {"unread", unread, 1, 0},
-		{"inherited", inherited, 64, 0}, {"reads", reads, 64, 0},
+		{"inherited", inherited, 64, 0}, {"batches", batches, 64, 0},
+		{"reads", reads, 64, 0},
 	};
 	int n = argc == 4 ? atoi(argv[3]) : 0;
 
