@@ -84,6 +84,15 @@ enum cgroup_subsys_id {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct bpf_map {
+	u32 max_entries;
+};
+
+/* For the number of eight bytes that it begins with: see kernel_word(). */
+struct timespec64 {
+	s64 tv_sec;
+};
+
 /* Namespaces and credentials. */
 struct ns_common {
 	unsigned int inum;

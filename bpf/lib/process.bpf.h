@@ -2,6 +2,7 @@
 /* Who did it, and whether that one is wanted: the kernel half of what event plugins share. */
 #pragma once
 
+#include "bpf/lib/cast.bpf.h"
 #include "bpf/lib/process.h"
 #include "bpf/lib/task.h"
 
@@ -21,6 +22,14 @@ struct {
 	__type(value, __u64); /* struct process_filter_config, read in one piece */
 } filter_config SEC(".maps");
 
+/* See filter_find_pid(). */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} filter_pid SEC(".maps");
+
 union process_filter_word {
 	__u64 word;
 	struct process_filter_config config;
@@ -34,45 +43,51 @@ static __always_inline struct task_struct *current_task(void)
 /* The daemon and its query worker: never observed. */
 static __always_inline bool task_is_self(struct task_struct *t)
 {
-	__u32 tgid = BPF_CORE_READ(t, tgid);
+	__u32 tgid = KERNEL_READ(t, tgid);
 
-	return self_tgid && (tgid == self_tgid || BPF_CORE_READ(t, real_parent, tgid) == self_tgid);
+	return self_tgid && (tgid == self_tgid || KERNEL_READ(t, real_parent, tgid) == self_tgid);
 }
 
 static __always_inline __u32 task_pidns(struct task_struct *t)
 {
-	struct pid *pid = BPF_CORE_READ(t, thread_pid);
-	unsigned int level = BPF_CORE_READ(pid, level);
+	const __u32 first =
+		bpf_core_field_offset(struct pid, numbers) + bpf_core_field_offset(struct upid, ns);
+	struct pid *pid = KERNEL_READ(t, thread_pid);
+	unsigned int level = KERNEL_READ(pid, level);
 	struct pid_namespace *ns = NULL;
 
-	bpf_core_read(&ns, sizeof(ns),
-		      (void *)&pid->numbers[0] + level * bpf_core_type_size(struct upid) +
-			      bpf_core_field_offset(struct upid, ns));
-	return BPF_CORE_READ(ns, ns.inum);
+	/* Only a helper takes an address that isn't known beforehand. */
+	if (level) {
+		pid = BPF_CORE_READ(t, thread_pid);
+		bpf_core_read(&ns, sizeof(ns),
+			      (void *)pid + first + level * bpf_core_type_size(struct upid));
+	} else {
+		ns = kernel_pointer((void *)pid + first);
+	}
+	return KERNEL_READ(ns, ns.inum);
 }
 
 static __always_inline struct cgroup *cgroup_of_controller(struct css_set *set, __u64 controller)
 {
-	struct cgroup_subsys_state *css = NULL;
+	struct cgroup_subsys_state *css =
+		kernel_pointer((void *)set + bpf_core_field_offset(struct css_set, subsys) +
+			       controller * sizeof(css));
 
-	bpf_core_read(&css, sizeof(css),
-		      (void *)set + bpf_core_field_offset(struct css_set, subsys) +
-			      controller * sizeof(css));
-	return BPF_CORE_READ(css, cgroup);
+	return KERNEL_READ(css, cgroup);
 }
 
 /* The task's cgroup of the first controller that is in a hierarchy of version 1, or NULL. */
 static __always_inline struct cgroup *task_cgroup1(struct task_struct *t, __u32 *controller)
 {
-	struct css_set *set = BPF_CORE_READ(t, cgroups);
-	struct cgroup_root *unified = BPF_CORE_READ(set, dfl_cgrp, root);
+	struct css_set *set = KERNEL_READ(t, cgroups);
+	struct cgroup_root *unified = KERNEL_READ(set, dfl_cgrp, root);
 	struct cgroup *cg = NULL;
 
 	*controller = PROCESS_CGROUP2;
 #define TRY(id, name)                                                                           \
 	if (!*controller && bpf_core_enum_value_exists(enum cgroup_subsys_id, id)) {            \
 		cg = cgroup_of_controller(set, bpf_core_enum_value(enum cgroup_subsys_id, id)); \
-		if (BPF_CORE_READ(cg, root) != unified)                                         \
+		if (KERNEL_READ(cg, root) != unified)                                           \
 			*controller = name;                                                     \
 	}
 	TRY(memory_cgrp_id, PROCESS_MEMORY)
@@ -82,26 +97,31 @@ static __always_inline struct cgroup *task_cgroup1(struct task_struct *t, __u32 
 	return *controller ? cg : NULL;
 }
 
+/* 0: it has none. */
+static __always_inline __u64 task_cgroup1_id(struct task_struct *t, __u32 *controller)
+{
+	struct cgroup *cg = task_cgroup1(t, controller);
+
+	return cg ? KERNEL_READ(cg, kn, id) : 0;
+}
+
 static __always_inline void process_read(struct process_context *c, struct task_struct *t)
 {
-	struct cgroup *cgroup1;
-
 	c->boot_ns = bpf_ktime_get_boot_ns();
 	c->cgroup_id = task_cgroup_id(t);
-	cgroup1 = task_cgroup1(t, &c->cgroup1_controller);
-	c->cgroup1_id = cgroup1 ? BPF_CORE_READ(cgroup1, kn, id) : 0;
-	c->pid = BPF_CORE_READ(t, tgid);
-	c->tid = BPF_CORE_READ(t, pid);
-	c->ppid = BPF_CORE_READ(t, real_parent, tgid);
-	c->uid = BPF_CORE_READ(t, cred, uid.val);
-	c->gid = BPF_CORE_READ(t, cred, gid.val);
+	c->cgroup1_id = task_cgroup1_id(t, &c->cgroup1_controller);
+	c->pid = KERNEL_READ(t, tgid);
+	c->tid = KERNEL_READ(t, pid);
+	c->ppid = KERNEL_READ(t, real_parent, tgid);
+	c->uid = KERNEL_READ(t, cred, uid.val);
+	c->gid = KERNEL_READ(t, cred, gid.val);
 	c->loginuid = c->session_id = (__u32)-1;
 	/* Only with CONFIG_AUDIT. */
 	if (bpf_core_field_exists(t->loginuid))
-		c->loginuid = BPF_CORE_READ(t, loginuid.val);
+		c->loginuid = KERNEL_READ(t, loginuid.val);
 	if (bpf_core_field_exists(t->sessionid))
-		c->session_id = BPF_CORE_READ(t, sessionid);
-	c->mntns_id = BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum);
+		c->session_id = KERNEL_READ(t, sessionid);
+	c->mntns_id = KERNEL_READ(t, nsproxy, mnt_ns, ns.inum);
 	c->pidns_id = task_pidns(t);
 	c->sample_rate = sample_rate(c->cgroup_id);
 	c->pad = 0;
@@ -121,9 +141,35 @@ static __always_inline __u8 filter_find(struct process_filter_key *key)
 	return verdict ? *verdict : 0;
 }
 
+/*
+ * As filter_find() of a process. Most events are of the same one as the event before on that CPU,
+ * and what a generation of the lists says of a process never changes: the answer is kept, in one
+ * word with its question, so that a program that interrupts another one can't mix them up.
+ */
+static __always_inline __u8 filter_find_pid(struct process_filter_key *key, __u32 pid)
+{
+	/* The kernel's PID_MAX_LIMIT is 2^22, verdicts have two bits, the first generation is 1. */
+	__u64 question = (__u64)key->generation << 32 | pid << 2, *kept;
+	__u32 zero = 0;
+	__u8 verdict;
+
+	kept = bpf_map_lookup_elem(&filter_pid, &zero);
+	if (kept) {
+		__u64 answer = *(volatile __u64 *)kept;
+
+		if ((answer & ~3ull) == question)
+			return answer & 3;
+	}
+	key->number = pid;
+	verdict = filter_find(key);
+	if (kept)
+		*(volatile __u64 *)kept = question | (verdict & 3);
+	return verdict;
+}
+
 static __always_inline __u8 filter_find_comm(struct process_filter_key *key, struct task_struct *t)
 {
-	struct task_struct *leader = BPF_CORE_READ(t, group_leader);
+	struct task_struct *leader = KERNEL_READ(t, group_leader);
 
 	/* Up to the NUL: the kernel doesn't clear what a longer name left behind. */
 	bpf_probe_read_kernel_str(key->comm, sizeof(key->comm),
@@ -139,9 +185,9 @@ static __always_inline __u8 filter_find_cgroup(struct process_filter_key *key, s
 	for (int i = 0; i < PROCESS_FILTER_DEPTH; i++) {
 		struct cgroup_subsys_state *css;
 
-		key->number = BPF_CORE_READ(cg, kn, id);
+		key->number = KERNEL_READ(cg, kn, id);
 		found |= filter_find(key);
-		css = BPF_CORE_READ(cg, self.parent);
+		css = KERNEL_READ(cg, self.parent);
 		if (!css)
 			break;
 		cg = (void *)css - bpf_core_field_offset(struct cgroup, self);
@@ -155,7 +201,7 @@ static __always_inline __u8 filter_find_container(struct process_filter_key *key
 {
 	__u32 controller;
 	struct cgroup *cg = task_cgroup1(t, &controller);
-	__u8 found = filter_find_cgroup(key, BPF_CORE_READ(t, cgroups, dfl_cgrp));
+	__u8 found = filter_find_cgroup(key, KERNEL_READ(t, cgroups, dfl_cgrp));
 
 	key->controller = controller;
 	return cg ? found | filter_find_cgroup(key, cg) : found;
@@ -170,14 +216,15 @@ static __always_inline bool filter_passes(const struct process_filter_config *c,
 	if (!((c->include | c->exclude) & 1 << kind))
 		return true;
 	if (kind == PROCESS_FILTER_CGROUP) {
-		verdict = filter_find_cgroup(&key, BPF_CORE_READ(t, cgroups, dfl_cgrp));
+		verdict = filter_find_cgroup(&key, KERNEL_READ(t, cgroups, dfl_cgrp));
 	} else if (kind == PROCESS_FILTER_CONTAINER) {
 		verdict = filter_find_container(&key, t);
 	} else if (kind == PROCESS_FILTER_COMM) {
 		verdict = filter_find_comm(&key, t);
+	} else if (kind == PROCESS_FILTER_PID) {
+		verdict = filter_find_pid(&key, KERNEL_READ(t, tgid));
 	} else {
-		key.number = kind == PROCESS_FILTER_PID ? (__u32)BPF_CORE_READ(t, tgid)
-							: BPF_CORE_READ(t, cred, uid.val);
+		key.number = KERNEL_READ(t, cred, uid.val);
 		verdict = filter_find(&key);
 	}
 	if (verdict & PROCESS_FILTER_EXCLUDE)

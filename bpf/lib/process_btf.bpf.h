@@ -86,6 +86,7 @@ static __always_inline void process_read_current(struct process_context *c)
 	cred = t->cred;
 	c->boot_ns = bpf_ktime_get_boot_ns();
 	c->cgroup_id = typed_cgroup_id(t);
+	c->cgroup1_id = task_cgroup1_id(current_task(), &c->cgroup1_controller);
 	c->pid = t->tgid;
 	c->tid = t->pid;
 	c->ppid = parent ? parent->tgid : 0;

@@ -2,7 +2,7 @@
 /* Who runs: facts of tasks that mean the same in every program. */
 #pragma once
 
-#include "bpf/lib/kernel.h"
+#include "bpf/lib/cast.bpf.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
@@ -24,9 +24,16 @@ static __always_inline bool current_is_kthread(void)
  */
 static __always_inline void task_leader_comm(struct task_struct *task, char comm[16])
 {
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *leader = KERNEL_READ(task, group_leader);
+	const void *from = __builtin_preserve_access_index(&leader->comm);
 
-	bpf_core_read(comm, 16, &leader->comm);
+	if (can_cast()) {
+		__u64 half[2] = {kernel_word(from), kernel_word(from + 8)};
+
+		__builtin_memcpy(comm, half, sizeof(half));
+	} else {
+		bpf_probe_read_kernel(comm, 16, from);
+	}
 }
 
 static __always_inline void current_leader_comm(char comm[16])
@@ -38,5 +45,5 @@ static __always_inline void current_leader_comm(char comm[16])
  * task. */
 static __always_inline __u64 task_cgroup_id(struct task_struct *task)
 {
-	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	return KERNEL_READ(task, cgroups, dfl_cgrp, kn, id);
 }
