@@ -124,7 +124,7 @@ static __always_inline void *event_reserve(__u64 size)
  */
 static __always_inline __u64 event_flags_at(__u64 waiting)
 {
-	__u64 half = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2, at;
+	__u64 half = ((struct bpf_map *)&events)->max_entries / 2, at;
 
 	if (waiting < half)
 		return BPF_RB_NO_WAKEUP;
