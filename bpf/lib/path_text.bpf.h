@@ -30,6 +30,7 @@ struct path_text {
 	__u32 cut;	   /* it goes on above, or behind */
 	__u32 up;	   /* directories that "../" leaves */
 	__u64 dentry, mnt; /* where path_text_walk() begins */
+	__u64 pad;	   /* whole words may begin before data */
 	char data[PATH_TEXT_MIDDLE + PATH_TEXT_GIVEN + 64];
 };
 
@@ -117,16 +118,18 @@ static __always_inline bool path_text_prepend(struct path_text *t, const struct 
 {
 	__u32 at = *(volatile __u32 *)&t->at, len = d->len;
 
-	if (len > PATH_TEXT_NAME || at <= len || at > PATH_TEXT_BASE_MAX)
+	if (len > PATH_TEXT_NAME)
 		return false;
 	at -= len + 1;
 	barrier_var(at);
-	at &= 2 * PATH_TEXT_MIDDLE - 1;
+	/* Also of what would begin before the first byte. */
 	if (at > PATH_TEXT_BASE_MAX)
 		return false;
 	barrier_var(len);
 	len &= PATH_TEXT_NAME;
-	if (bpf_probe_read_kernel(&t->data[at + 1], len, d->name))
+	if (can_cast() && len <= KERNEL_WORDS_MAX)
+		kernel_words_copy(&t->data[at + 1 + len], d->name, len);
+	else if (bpf_probe_read_kernel(&t->data[at + 1], len, d->name))
 		return false;
 	t->data[at] = '/';
 	*(volatile __u32 *)&t->at = at;

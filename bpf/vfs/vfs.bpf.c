@@ -30,7 +30,7 @@ union vfs_word {
 const volatile struct vfs_call vfs_calls[VFS_CALLS];
 
 /* Changes while it runs. */
-struct vfs_number vfs_numbers[VFS_NUMBERS] SEC(".data.numbers");
+struct vfs_numbers vfs_numbers SEC(".data.calls");
 
 /* Where an event is put together: the programs of one CPU don't interrupt themselves. */
 struct vfs_scratch {
@@ -64,7 +64,7 @@ static __always_inline __u64 arg(const struct vfs_scratch *s, __u8 n)
 
 static __always_inline struct file *file_of(__u32 fd)
 {
-	struct file **files, *file = NULL;
+	struct file **files;
 	struct fdtable *fdt;
 	__u32 max;
 
@@ -80,9 +80,7 @@ static __always_inline struct file *file_of(__u32 fd)
 		max = BPF_CORE_READ(fdt, max_fds);
 		files = BPF_CORE_READ(fdt, fd);
 	}
-	if (fd < max)
-		bpf_probe_read_kernel(&file, sizeof(file), files + fd);
-	return file;
+	return fd < max ? kernel_pointer(files + fd) : NULL;
 }
 
 static __always_inline struct vfs_scratch *scratch_get(void)
@@ -202,6 +200,9 @@ __noinline int vfs_text_given(__u32 dir, __u64 user)
 	return 0;
 }
 
+/* So many bytes cost less by loads than by a helper. */
+#define VFS_WORDS_MAX 128
+
 /* Behind what is in data already; returns the length. */
 __noinline int vfs_take_text(__u32 off)
 {
@@ -220,7 +221,12 @@ __noinline int vfs_take_text(__u32 off)
 	barrier_var(len);
 	len &= VFS_PATH_MAX - 1;
 	off &= VFS_PATH_MAX - 1;
-	if (!len || bpf_probe_read_kernel(s->e.data + off, len, (void *)t->data + at))
+	if (len <= VFS_WORDS_MAX) {
+		for (__u32 i = 0; i < VFS_WORDS_MAX && i < len; i += 8)
+			*(__u64 *)(s->e.data + off + i) = *(__u64 *)(t->data + at + i);
+		return len;
+	}
+	if (bpf_probe_read_kernel(s->e.data + off, len, (void *)t->data + at))
 		return 0;
 	return len;
 }
@@ -323,18 +329,17 @@ static __always_inline bool result_wanted(const struct vfs_config *c, long ret)
 /* Which call it is, from 1 on; 0: none that is wanted, as nearly all. */
 static __always_inline __u32 vfs_call_of(__u32 nr, bool *compat)
 {
-	struct vfs_number n;
 	__u32 index;
 
 	if (nr >= VFS_NUMBERS)
 		return 0;
 	/* The verifier must see it of the very register. */
 	barrier_var(nr);
-	n = vfs_numbers[nr & (VFS_NUMBERS - 1)];
-	if (!n.native && !n.compat)
+	nr &= VFS_NUMBERS - 1;
+	if (!(vfs_numbers.wanted[nr / 64] & 1ull << (nr & 63)))
 		return 0;
 	*compat = syscall_is_compat();
-	index = *compat ? n.compat : n.native;
+	index = *compat ? vfs_numbers.of[nr].compat : vfs_numbers.of[nr].native;
 	barrier_var(index);
 	return index & (VFS_CALLS - 1);
 }

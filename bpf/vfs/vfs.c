@@ -69,22 +69,37 @@ bool vfs_call_is_wanted(const struct vfs_call *call, uint32_t ops)
 	return ops & can;
 }
 
+static void number_wanted(struct vfs_numbers *numbers, int nr)
+{
+	numbers->wanted[nr / 64] |= 1ull << nr % 64;
+}
+
 /* A call that can't do it is left alone. */
-static void number_calls(struct instance *in, uint32_t ops)
+static int number_calls(struct instance *in, uint32_t ops, struct err *err)
 {
 	struct vfs_bpf *skel = in->skel;
-	struct vfs_number *numbers = skel->data_numbers->vfs_numbers;
+	struct vfs_numbers numbers = {};
 	size_t n = vfs_syscalls_count();
+	uint32_t zero = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		const struct vfs_syscall *s = &vfs_syscalls[i];
-		uint8_t index = vfs_call_is_wanted(&s->call, ops) ? (uint8_t)(i + 1) : 0;
 
-		if (s->nr != VFS_NO_NUMBER)
-			numbers[s->nr].native = index;
-		if (s->compat)
-			numbers[s->compat].compat = index;
+		if (!vfs_call_is_wanted(&s->call, ops))
+			continue;
+		if (s->nr != VFS_NO_NUMBER) {
+			numbers.of[s->nr].native = (uint8_t)(i + 1);
+			number_wanted(&numbers, s->nr);
+		}
+		if (s->compat) {
+			numbers.of[s->compat].compat = (uint8_t)(i + 1);
+			number_wanted(&numbers, s->compat);
+		}
 	}
+	if (bpf_map_update_elem(bpf_map__fd(skel->maps.data_calls), &zero, &numbers, BPF_ANY) < 0)
+		return err_set(err, -errno, "cannot hand its system calls to the kernel: %s",
+			       strerror(errno));
+	return 0;
 }
 
 static int apply_config(struct instance *in, struct err *err)
@@ -102,7 +117,9 @@ static int apply_config(struct instance *in, struct err *err)
 	r = wanted_ops(in, &config.ops, err);
 	if (r < 0)
 		return r;
-	number_calls(in, config.ops);
+	r = number_calls(in, config.ops, err);
+	if (r < 0)
+		return r;
 	vfs_uring_apply(in, config.ops);
 	st->config = config;
 	if (bpf_map_update_elem(bpf_map__fd(skel->maps.vfs_config), &zero, &config, BPF_ANY) < 0)
@@ -115,7 +132,12 @@ static int vfs_setup(struct instance *in, struct err *err)
 {
 	struct vfs_bpf *skel = in->skel;
 	size_t n = vfs_syscalls_count();
+	int r;
 
+	/* Memory that can be mapped lies in small pages, which the processor forgets sooner. */
+	r = bpf_map__set_map_flags(skel->maps.data_calls, 0);
+	if (r < 0)
+		return err_set(err, r, "cannot prepare its system calls: %s", strerror(-r));
 	/* The first stands for none. */
 	for (size_t i = 0; i < n; i++)
 		skel->rodata->vfs_calls[i + 1] = vfs_syscalls[i].call;

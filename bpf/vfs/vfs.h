@@ -60,6 +60,12 @@ struct vfs_number {
 	__u8 compat; /* in 32-bit programs on a 64-bit kernel */
 };
 
+/* A call that isn't wanted, as nearly all, costs the one line of the cache that wanted is. */
+struct vfs_numbers {
+	__u64 wanted[VFS_NUMBERS / 64]; /* bits: numbers that are a call */
+	struct vfs_number of[VFS_NUMBERS];
+};
+
 enum vfs_event_bit {
 	VFS_CUT = 1,	    /* the path goes on above or behind what is here */
 	VFS_CUT2 = 2,	    /* the new one */
