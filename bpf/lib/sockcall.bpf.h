@@ -81,12 +81,12 @@ static __always_inline int sockcall_errno(long ret)
 static __always_inline struct sock *fd_sock(int fd)
 {
 	struct task_struct *t = current_task();
-	struct fdtable *fdt = BPF_CORE_READ(t, files, fdt);
+	struct fdtable *fdt = KERNEL_READ(t, files, fdt);
 	struct file **files, *file = NULL;
 
-	if (fd < 0 || (__u32)fd >= BPF_CORE_READ(fdt, max_fds))
+	if (fd < 0 || (__u32)fd >= KERNEL_READ(fdt, max_fds))
 		return NULL;
-	files = BPF_CORE_READ(fdt, fd);
+	files = KERNEL_READ(fdt, fd);
 	bpf_probe_read_kernel(&file, sizeof(file), &files[(__u32)fd]);
 	return file ? file_sock_probe(file) : NULL;
 }
@@ -98,19 +98,19 @@ static __always_inline bool family_is_ip(__u16 family)
 
 static __always_inline void facts_read(struct sock_facts *s, struct sock *sk)
 {
-	s->family = BPF_CORE_READ(sk, __sk_common.skc_family);
-	s->type = BPF_CORE_READ(sk, sk_type);
-	s->protocol = BPF_CORE_READ(sk, sk_protocol);
-	s->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	s->bound_dev_if = BPF_CORE_READ(sk, __sk_common.skc_bound_dev_if);
+	s->family = KERNEL_READ(sk, __sk_common.skc_family);
+	s->type = KERNEL_READ(sk, sk_type);
+	s->protocol = KERNEL_READ(sk, sk_protocol);
+	s->netns = KERNEL_READ(sk, __sk_common.skc_net.net, ns.inum);
+	s->bound_dev_if = KERNEL_READ(sk, __sk_common.skc_bound_dev_if);
 	if (!family_is_ip(s->family))
 		return;
 	/* skc_num is 0 already when a connection has just ended. */
-	s->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
-	s->remote_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	s->local_port = bpf_ntohs(KERNEL_READ((struct inet_sock *)sk, inet_sport));
+	s->remote_port = bpf_ntohs(KERNEL_READ(sk, __sk_common.skc_dport));
 	if (s->family == K_AF_INET) {
-		s->local[0] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-		s->remote[0] = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+		s->local[0] = KERNEL_READ(sk, __sk_common.skc_rcv_saddr);
+		s->remote[0] = KERNEL_READ(sk, __sk_common.skc_daddr);
 		return;
 	}
 	BPF_CORE_READ_INTO((struct in6_addr *)s->local, sk, __sk_common.skc_v6_rcv_saddr);
@@ -132,12 +132,12 @@ static __always_inline void name_from_user(struct sockcall_event *e, const struc
 /* The name that a unix socket is bound to; that of its listener for one that was accepted. */
 static __always_inline void name_from_unix(struct sockcall_event *e, struct sock *sk)
 {
-	struct unix_address *a = BPF_CORE_READ((struct unix_sock *)sk, addr);
+	struct unix_address *a = KERNEL_READ((struct unix_sock *)sk, addr);
 	__u32 n;
 
 	if (!a)
 		return;
-	n = BPF_CORE_READ(a, len);
+	n = KERNEL_READ(a, len);
 	if (n > SOCKCALL_NAME_SIZE)
 		n = SOCKCALL_NAME_SIZE;
 	if (!bpf_probe_read_kernel(e->name, n,

@@ -17,7 +17,7 @@ static __always_inline bool current_is_kthread(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
-	return BPF_CORE_READ(task, flags) & K_PF_KTHREAD;
+	return KERNEL_READ(task, flags) & K_PF_KTHREAD;
 }
 
 /* comm of the thread-group leader: a thread's own name ("isc-net-0000") doesn't name the program.

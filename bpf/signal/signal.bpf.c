@@ -73,9 +73,9 @@ int BPF_PROG(signal_made, int sig, struct kernel_siginfo *info, struct task_stru
 	if (!e)
 		return 0;
 	process_read(&e->p, t);
-	e->target_pid = BPF_CORE_READ(target, tgid);
-	e->target_tid = BPF_CORE_READ(target, pid);
-	e->target_uid = BPF_CORE_READ(target, cred, uid.val);
+	e->target_pid = KERNEL_READ(target, tgid);
+	e->target_tid = KERNEL_READ(target, pid);
+	e->target_uid = KERNEL_READ(target, cred, uid.val);
 	task_leader_comm(target, e->target_comm);
 	e->kernel = kernel;
 	e->sig = sig;

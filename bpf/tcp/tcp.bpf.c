@@ -286,7 +286,7 @@ static __always_inline void connection_answered(struct sock *sk, int state)
 	facts_read(&p->s, sk);
 	p->done_ns = bpf_ktime_get_boot_ns();
 	p->failed = state == K_TCP_CLOSE;
-	p->error = p->failed ? BPF_CORE_READ(sk, sk_err) : 0;
+	p->error = p->failed ? KERNEL_READ(sk, sk_err) : 0;
 	__sync_fetch_and_add(&p->done, 1);
 	if (*(volatile __u32 *)&p->returned)
 		pending_tell(key, p, p->done_ns);
