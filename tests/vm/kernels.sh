@@ -55,10 +55,16 @@ for kernel in "${@:-5.10 6.1 6.12 newest}"; do
 		if [ $rc -ne 0 ]; then
 			failed=$((failed + 1))
 			tail -n 20 "$work/$k/console"
+			{
+				grep -A 2 "^FAIL" "$work/$k/out" || echo "no answer, or not to the end"
+			} | sed "s/^/$k: /" >>"$work/failures"
 		fi
 	done
 done
-[ $failed -eq 0 ] || exit 1
+if [ $failed -ne 0 ]; then # of a long log mostly the end is read
+	cat "$work/failures"
+	exit 1
+fi
 [ $ran -gt 0 ] || skip "no kernel could be had: ${unreachable[*]}"
 # Those that ran passed; what didn't run is told.
 for u in ${unreachable[@]+"${unreachable[@]}"}; do echo "not run: $u"; done
