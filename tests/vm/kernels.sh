@@ -17,10 +17,9 @@ echo "programs of $build"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/files/test/bin" "$work/files/tmp"
-for f in bin/ringsided bin/ringside bin/ringside-query tests/governor_probe tests/scenarios \
-	tests/{bind,conn,dns,exec,malloc,sched,signal,tcp,udp,vfs,vfs32,vfsuring}load; do
-	[ -x "$build/$f" ] || skip "$build/$f isn't built"
-	cp "$build/$f" "$work/files/test/bin/"
+for f in "$build"/bin/{ringsided,ringside,ringside-query} "$build"/tests/{governor_probe,scenarios} $(vm_loads "$build"); do
+	[ -x "$f" ] || skip "$f isn't built"
+	cp "$f" "$work/files/test/bin/"
 done
 # What a plugin watches must be there.
 mkdir -p "$work/files/bin" "$work/files/usr/bin" "$work/files/usr/lib/ssl"

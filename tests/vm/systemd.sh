@@ -19,7 +19,7 @@ vm_fetch "$kernel" || skip "$vm_why"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-loads=$(echo "$build"/tests/{bind,conn,dns,exec,malloc,sched,signal,tcp,udp,vfs,vfs32}load)
+loads=$(vm_loads "$build")
 # shellcheck disable=SC2046,SC2086
 libraries=$(rootfs_libraries "$build"/bin/{ringsided,ringside,ringside-query} $loads)
 start=$SECONDS

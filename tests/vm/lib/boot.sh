@@ -85,6 +85,14 @@ vm_accel() { # KERNEL
 	fi
 }
 
+# What tests/vm/lib/events.sh runs, of BUILD.
+vm_loads() { # BUILD
+	local name
+	for name in bind conn dns exec malloc sched signal tcp udp vfs vfs32 vfsuring; do
+		echo "$1/tests/${name}load"
+	done
+}
+
 # Runs a machine whose second serial line says how it went. What that said is in WORK/out.
 # 0: it passed; 1: it failed; 2: the machine never came to an end.
 vm_boot() { # KERNEL WORK SECONDS APPEND ARGUMENTS...
