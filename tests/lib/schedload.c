@@ -3,6 +3,7 @@
  * was by the clock. */
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,8 @@ static long spin_ns;
 static int wake[2];
 static atomic_int enough;
 static atomic_long woken_at;
+/* The second thread is made when the first is settled, which then waits for it. */
+static sem_t first_waits, second_ready;
 
 static long now(void)
 {
@@ -65,14 +68,21 @@ static void settle(const char *name, int priority)
 /* Is woken while the other one has the CPU. */
 static void *sleeper(void *arg)
 {
+	long *waits = calloc(count, sizeof(*waits));
 	char c;
 
+	if (!waits)
+		fail("memory");
 	settle("low", 10);
+	sem_post(&second_ready);
 	for (int i = 0; i < count; i++) {
 		if (read(wake[0], &c, 1) != 1)
 			fail("read");
-		printf("wait %ld\n", now() - woken_at);
+		waits[i] = now() - woken_at; /* told afterwards: it must sleep when it is woken */
 	}
+	for (int i = 0; i < count; i++)
+		printf("wait %ld\n", waits[i]);
+	free(waits);
 	return arg;
 }
 
@@ -80,15 +90,24 @@ static void *sleeper(void *arg)
 static void *runner(void *arg)
 {
 	settle("low", 10);
+	sem_post(&second_ready);
 	while (!enough)
 		;
 	return arg;
 }
 
-static void *waker(void *arg)
+static void await_second(void)
 {
 	settle("high", 50);
-	nap(20000000);
+	sem_post(&first_waits);
+	while (sem_wait(&second_ready) < 0)
+		;
+	nap(20000000); /* it must be at its work by then */
+}
+
+static void *waker(void *arg)
+{
+	await_second();
 	for (int i = 0; i < count; i++) {
 		woken_at = now();
 		if (write(wake[1], "", 1) != 1)
@@ -101,8 +120,7 @@ static void *waker(void *arg)
 
 static void *preemptor(void *arg)
 {
-	settle("high", 50);
-	nap(20000000); /* the other one is there by then */
+	await_second();
 	for (int i = 0; i < count; i++) {
 		nap(spin_ns);
 		spin(spin_ns);
@@ -117,6 +135,8 @@ static void both(void *(*low)(void *), void *(*high)(void *))
 
 	if (pthread_create(&a, NULL, high, NULL))
 		fail("threads");
+	while (sem_wait(&first_waits) < 0)
+		;
 	if (pthread_create(&b, NULL, low, NULL))
 		fail("threads");
 	pthread_join(a, NULL);
@@ -131,7 +151,7 @@ int main(int argc, char **argv)
 	/* Real-time threads must not have a CPU for long. */
 	if (cpu < 0 || count < 1 || spin_ns < 1000 || count * spin_ns > 400000000)
 		return 2;
-	if (pipe(wake) < 0)
+	if (pipe(wake) < 0 || sem_init(&first_waits, 0, 0) < 0 || sem_init(&second_ready, 0, 0) < 0)
 		fail("pipe");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	puts("woken 0");

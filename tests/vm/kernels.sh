@@ -55,7 +55,7 @@ for kernel in "${@:-5.10 6.1 6.12 newest}"; do
 			failed=$((failed + 1))
 			tail -n 20 "$work/$k/console"
 			{
-				grep -A 2 "^FAIL" "$work/$k/out" || echo "no answer, or not to the end"
+				grep -B 1 -A 2 "^FAIL" "$work/$k/out" || echo "no answer, or not to the end"
 			} | sed "s/^/$k: /" >>"$work/failures"
 		fi
 	done

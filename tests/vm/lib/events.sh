@@ -184,14 +184,16 @@ connections() {
 # The load's real-time threads have the only CPU in turns, five milliseconds each.
 waits_for_cpu() {
 	cli plugin set sched threshold=2ms
+	cat /tmp/cli.err
 	load schedload 0 31 5000
-	first=$(awk '/^woken/ {p = 1} /^preempted/ {p = 0} p && $1 == "low" {print $2}' /tmp/load)
-	second=$(awk '/^preempted/ {p = 1} p && $1 == "low" {print $2}' /tmp/load)
-	# The second may wait once more, for its first time on the CPU.
-	rows_become "sched: who waited for whom" "$first 31 $second 31 " \
-		"SELECT tid, CASE tid WHEN $second THEN min(count(*), 31) + max(count(*), 32) - 32 ELSE count(*) END FROM sched
-		WHERE pid = $pid AND prev_pid = $pid AND prev_tid <> tid AND runq_latency_ns >= 3500000
-		AND ((tid = $first AND wakeup_tracked) OR (tid = $second AND NOT wakeup_tracked)) GROUP BY 1 ORDER BY 1" "sched WHERE pid = $pid"
+	rows_become "sched: who waited for whom" "$(sched_tid woken low) 31 $(sched_tid preempted low) 31 " "SELECT tid, count(*) FROM sched
+		WHERE pid = $pid AND prev_pid = $pid AND runq_latency_ns >= 3500000 AND (
+			(tid = $(sched_tid woken low) AND prev_tid = $(sched_tid woken high) AND wakeup_tracked) OR
+			(tid = $(sched_tid preempted low) AND prev_tid = $(sched_tid preempted high) AND NOT wakeup_tracked))
+		GROUP BY 1 ORDER BY 1" "sched WHERE pid = $pid"
+}
+sched_tid() { # PART NAME: a thread of that part of the load
+	awk -v part="$1" -v name="$2" '$1 == "woken" || $1 == "preempted" {now = $1} now == part && $1 == name {print $2}' /tmp/load
 }
 
 files() {
