@@ -15,27 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vfsname.h"
+
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 452
 #endif
 
 static int dir_fd;
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static const char *name(const char *prefix, int i)
-{
-	static char names[4][64];
-	static int next;
-	char *n = names[next++ % 4];
-
-	snprintf(n, sizeof(names[0]), "%s-%d", prefix, i);
-	return n;
-}
 
 static long close_it(long fd)
 {

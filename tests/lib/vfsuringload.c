@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vfsname.h"
+
 /* Since 6.9; headers may be older. */
 #define OP_FTRUNCATE 55
 /* Slots of the ring's own table of files. */
@@ -21,22 +23,6 @@
 
 static struct io_uring ring;
 static int dir_fd;
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static const char *name(const char *prefix, int i)
-{
-	static char names[4][64];
-	static int next;
-	char *n = names[next++ % 4];
-
-	snprintf(n, sizeof(names[0]), "%s-%d", prefix, i);
-	return n;
-}
 
 static void open_ring(unsigned int entries, unsigned int flags)
 {
