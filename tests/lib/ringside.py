@@ -317,14 +317,19 @@ def netns(*names):
             subprocess.run(["ip", "netns", "del", name], check=False)
 
 
+def netns_link(a, b, subnet, dev, subnet6=None):
+    """Joins two namespaces by a veth pair, which goes with them: .1 and .2 of subnet, ::1 and ::2 of subnet6."""
+    run("ip", "link", "add", dev, "netns", a, "type", "veth", "peer", "name", dev, "netns", b)
+    for i, ns in ((1, a), (2, b)):
+        run("ip", "-n", ns, "addr", "add", f"{subnet}.{i}/24", "dev", dev)
+        if subnet6:
+            run("ip", "-n", ns, "addr", "add", f"{subnet6}::{i}/64", "dev", dev, "nodad")
+        run("ip", "-n", ns, "link", "set", dev, "up")
+
+
 @contextlib.contextmanager
 def netns_pair(a, b, subnet, subnet6=None):
     """Two namespaces joined by a veth pair: .1 and .2 of subnet ("10.99.7"), ::1 and ::2 of subnet6 ("fd99:7")."""
     with netns(a, b):
-        run("ip", "link", "add", "veth0", "netns", a, "type", "veth", "peer", "name", "veth0", "netns", b)
-        for i, ns in ((1, a), (2, b)):
-            run("ip", "-n", ns, "addr", "add", f"{subnet}.{i}/24", "dev", "veth0")
-            if subnet6:
-                run("ip", "-n", ns, "addr", "add", f"{subnet6}::{i}/64", "dev", "veth0", "nodad")
-            run("ip", "-n", ns, "link", "set", "veth0", "up")
+        netns_link(a, b, subnet, "veth0", subnet6)
         yield f"{subnet}.1", f"{subnet}.2"
