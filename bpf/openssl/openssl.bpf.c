@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Handshakes of OpenSSL: from the first call of SSL_do_handshake() to the one that decides, or the
- * end of the SSL. */
+/* Handshakes of OpenSSL: from the first call that makes it to the one that decides, or the end of
+ * the SSL. */
 #include "bpf/plugin.bpf.h"
 
 #include <linux/ptrace.h>
@@ -28,11 +28,12 @@ struct ssl_state {
 	__u8 role, over, pad[6];
 };
 
-/* A call of SSL_do_handshake() that hasn't returned yet. */
+/* A call that makes a handshake and hasn't returned yet. */
 struct active {
 	__u64 ssl, sp;
 	__u32 library, reason; /* of the first error; libssl's before the system's */
-	__u32 index, pad;      /* of the file that the probe is in */
+	__u32 index;	       /* of the file that the probe is in */
+	__u8 transfer, pad[3]; /* of data: does it only if it has to */
 };
 
 /* Those that were never freed, and of processes that ended, make room. */
@@ -88,10 +89,15 @@ static __always_inline int set_role(__u64 ssl, __u8 role, bool again)
 	return 0;
 }
 
-static __always_inline int enter_handshake(struct pt_regs *ctx, __u32 index)
+static __always_inline int enter_call(struct pt_regs *ctx, __u32 index, bool transfer)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct active a = {.ssl = PT_REGS_PARM1(ctx), .sp = PT_REGS_SP(ctx), .index = index};
+	struct active a = {
+		.ssl = PT_REGS_PARM1(ctx),
+		.sp = PT_REGS_SP(ctx),
+		.index = index,
+		.transfer = transfer,
+	};
 	struct active *before = bpf_map_lookup_elem(&calls, &thread);
 	struct ssl_key key = key_of(a.ssl);
 	struct ssl_state *s;
@@ -99,8 +105,9 @@ static __always_inline int enter_handshake(struct pt_regs *ctx, __u32 index)
 	/* One file that has two names in two mounts may have its probes twice. */
 	if (before && before->ssl == a.ssl && before->sp == a.sp)
 		return 0;
-	s = state_of(&key);
-	if (!s)
+	/* Data of connections that nobody saw begin may flow for long. */
+	s = transfer ? bpf_map_lookup_elem(&states, &key) : state_of(&key);
+	if (!s || (transfer && s->over))
 		return 0;
 	if (!s->begun_ns)
 		s->begun_ns = bpf_ktime_get_boot_ns();
@@ -168,10 +175,36 @@ static __always_inline void tell(struct ssl_key *key, struct ssl_state *s, __u8 
 	event_submit(e);
 }
 
+enum decided { DECIDED_NOT, DECIDED_OK, DECIDED_FAILED };
+
+/* What came of it with this call; not, as long as it waits for the other side and is called again.
+ */
+static __always_inline enum decided decide(const struct active *a, __s32 ret)
+{
+	struct openssl_layout *l;
+	__u32 index = a->index, in_init;
+
+	if (!a->transfer) {
+		if (ret == 1)
+			return DECIDED_OK;
+		return a->library == ERR_LIB_SSL ? DECIDED_FAILED : DECIDED_NOT;
+	}
+	/* Data flows: it is over. */
+	if (ret > 0)
+		return DECIDED_OK;
+	l = bpf_map_lookup_elem(&layouts, &index);
+	if (!l || !read_u32(a->ssl, l->in_init, &in_init))
+		return DECIDED_NOT; /* an error may be one of what came after it */
+	if (!in_init)
+		return DECIDED_OK;
+	return a->library == ERR_LIB_SSL ? DECIDED_FAILED : DECIDED_NOT;
+}
+
 static __always_inline int leave_handshake(struct pt_regs *ctx)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
 	struct active *a = bpf_map_lookup_elem(&calls, &thread);
+	enum decided decided;
 	struct ssl_state *s;
 	struct ssl_key key;
 
@@ -183,10 +216,11 @@ static __always_inline int leave_handshake(struct pt_regs *ctx)
 		s->ret = PT_REGS_RC(ctx);
 		s->library = a->library;
 		s->reason = a->reason;
-		/* Neither done nor an error: it waits for the other side, and is called again. */
-		s->over = s->ret == 1 || a->library == ERR_LIB_SSL;
+		decided = decide(a, s->ret);
+		s->over = decided != DECIDED_NOT;
 		if (s->over)
-			tell(&key, s, s->ret == 1 ? OPENSSL_OK : OPENSSL_FAILED, a->index);
+			tell(&key, s, decided == DECIDED_OK ? OPENSSL_OK : OPENSSL_FAILED,
+			     a->index);
 	}
 	bpf_map_delete_elem(&calls, &thread);
 	return 0;
@@ -225,7 +259,9 @@ static __always_inline int enter_any(struct pt_regs *ctx, __u32 function, __u32 
 
 	switch (function) {
 	case OPENSSL_HANDSHAKE:
-		return enter_handshake(ctx, index);
+		return enter_call(ctx, index, false);
+	case OPENSSL_TRANSFER:
+		return enter_call(ctx, index, true);
 	case OPENSSL_CONNECT:
 		return set_role(ssl, OPENSSL_CLIENT, false);
 	case OPENSSL_ACCEPT:
@@ -277,6 +313,7 @@ ENTER(enter_set_accept, OPENSSL_SET_ACCEPT)
 ENTER(enter_free, OPENSSL_FREE)
 ENTER(enter_error, OPENSSL_ERROR)
 ENTER(enter_put_error, OPENSSL_PUT_ERROR)
+ENTER(enter_transfer, OPENSSL_TRANSFER)
 
 SEC("uretprobe")
 int leave(struct pt_regs *ctx)

@@ -51,9 +51,11 @@ static const struct field openssl_fields[] = {
 	      "where it was found: 20 libssl, 2 a system call", .null = NULL_ZERO),
 	FIELD(openssl_row, error_reason, U32, INT64, TAG, "",
 	      "its reason; 1000 and more of libssl: an alert of the other side", .null = NULL_ZERO),
-	FIELD(openssl_row, ret, I32, INT64, GAUGE, "", "of the last SSL_do_handshake()"),
+	FIELD(openssl_row, ret, I32, INT64, GAUGE, "",
+	      "of the last call that made it: SSL_do_handshake()'s 1, or what SSL_read() or "
+	      "SSL_write() returned"),
 	FIELD(openssl_row, calls, U32, INT64, GAUGE, "{call}",
-	      "of SSL_do_handshake() that it took: more than 1 where the socket doesn't block"),
+	      "that it took: more than 1 where the socket doesn't block"),
 	FIELD(openssl_row, latency_ns, U64, INT64, GAUGE, "ns", "from the first call to the end"),
 	FIELD(openssl_row, ssl_ptr, U64, INT64, TAG, "", "address of the connection's SSL"),
 };
@@ -67,6 +69,12 @@ static const struct opt openssl_options[] = {
 	 .restart = true,
 	 .help = "more files to watch: programs that have OpenSSL inside and export its functions "
 		 "(node); libssl and libcrypto are found"},
+	{.key = "transfers",
+	 .type = OPT_BOOL,
+	 .def = "false",
+	 .restart = true,
+	 .help = "also handshakes that programs leave to SSL_read() and SSL_write(), never calling "
+		 "SSL_do_handshake(); every call of these two traps then, about 1 us"},
 	PROCESS_OPTIONS,
 	{},
 };
@@ -166,6 +174,6 @@ PLUGIN(openssl, .help = "TLS handshakes made with OpenSSL: who, with what result
 		"CAP_BPF and CAP_PERFMON",
        TABLES(&openssl_table), .options = openssl_options,
        .state_size = sizeof(struct openssl_watch), .default_ring_bytes = 256 * 1024,
-       .default_interval_ns = TICK_NS, .default_priority = 25,
-       .setup = openssl_setup, .start = openssl_start, .update = openssl_update,
-       .event = openssl_event, .tick = openssl_tick, .stop = openssl_stop);
+       .default_interval_ns = TICK_NS, .default_priority = 25, .setup = openssl_setup,
+       .start = openssl_start, .update = openssl_update, .event = openssl_event,
+       .tick = openssl_tick, .stop = openssl_stop);

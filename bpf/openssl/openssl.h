@@ -14,6 +14,7 @@ enum openssl_function {
 	OPENSSL_FREE,
 	OPENSSL_ERROR,	   /* ERR_set_error, ERR_vset_error: 3.0 */
 	OPENSSL_PUT_ERROR, /* ERR_put_error: 1.1 */
+	OPENSSL_TRANSFER,  /* SSL_read, SSL_write and their likes, with the option transfers */
 	OPENSSL_FUNCTION_X_MAX,
 };
 
@@ -41,6 +42,7 @@ enum openssl_result {
 struct openssl_layout {
 	__u32 version;		   /* in SSL */
 	__u32 session, cipher, id; /* in SSL, in the session, in the cipher */
+	__u32 in_init;		   /* in SSL: the handshake isn't over */
 };
 
 enum openssl_kind {

@@ -2,6 +2,7 @@
 /* Which files are an OpenSSL, and the probes in them. */
 #include "bpf/openssl/openssl_watch.h"
 
+#include <assert.h>
 #include <bpf/bpf.h>
 #include <ctype.h>
 #include <dirent.h>
@@ -41,12 +42,20 @@ static const struct {
 	{"ERR_set_error", OPENSSL_ERROR},
 	{"ERR_vset_error", OPENSSL_ERROR},
 	{"ERR_put_error", OPENSSL_PUT_ERROR},
+	{"SSL_read", OPENSSL_TRANSFER},
+	{"SSL_read_ex", OPENSSL_TRANSFER},
+	{"SSL_write", OPENSSL_TRANSFER},
+	{"SSL_write_ex", OPENSSL_TRANSFER},
 };
+
+/* At most: all of them make handshakes. */
+static_assert(2 * ARRAY_SIZE(functions) <= OPENSSL_LINKS_MAX, "a link for each, and its return");
 
 struct sites {
 	uint64_t offsets[ARRAY_SIZE(functions)], cookies[ARRAY_SIZE(functions)];
 	size_t n;
-	uint64_t handshake; /* 0: a library without */
+	uint64_t returns[ARRAY_SIZE(functions)]; /* of those that make handshakes */
+	size_t nreturns;
 };
 
 static struct bpf_program *program_of(struct openssl_bpf *skel, enum openssl_function f)
@@ -60,6 +69,7 @@ static struct bpf_program *program_of(struct openssl_bpf *skel, enum openssl_fun
 		[OPENSSL_FREE] = skel->progs.enter_free,
 		[OPENSSL_ERROR] = skel->progs.enter_error,
 		[OPENSSL_PUT_ERROR] = skel->progs.enter_put_error,
+		[OPENSSL_TRANSFER] = skel->progs.enter_transfer,
 	};
 
 	return programs[f];
@@ -83,23 +93,24 @@ int openssl_watch_prepare(struct instance *in, struct openssl_watch *w, struct e
 	return r < 0 ? err_set(err, r, "cannot prepare its programs: %s", strerror(-r)) : 0;
 }
 
-static void find_sites(const struct exe *x, uint64_t library, struct sites *s)
+static void find_sites(const struct exe *x, uint64_t library, bool transfers, struct sites *s)
 {
 	uint8_t code[INSN_SITE_BYTES];
 
 	for (size_t i = 0; i < ARRAY_SIZE(functions); i++) {
+		enum openssl_function function = functions[i].function;
 		uint64_t offset = exe_offset(x, exe_symbol(x, functions[i].name));
 		ssize_t n;
 
-		if (!offset)
+		if (!offset || (function == OPENSSL_TRANSFER && !transfers))
 			continue;
 		n = exe_read(x, offset, code, sizeof(code));
 		if (n > 0)
 			offset += insn_probe_site(code, (size_t)n);
 		s->offsets[s->n] = offset;
-		s->cookies[s->n++] = OPENSSL_COOKIE(library, functions[i].function);
-		if (functions[i].function == OPENSSL_HANDSHAKE)
-			s->handshake = offset;
+		s->cookies[s->n++] = OPENSSL_COOKIE(library, function);
+		if (function == OPENSSL_HANDSHAKE || function == OPENSSL_TRANSFER)
+			s->returns[s->nreturns++] = offset;
 	}
 }
 
@@ -148,6 +159,7 @@ static int tell_layout(struct instance *in, const struct exe *x, uint32_t index)
 		.session = OPENSSL_UNKNOWN,
 		.cipher = OPENSSL_UNKNOWN,
 		.id = OPENSSL_UNKNOWN,
+		.in_init = field_of(x, "SSL_in_init"),
 	};
 
 	find_cipher(x, &l);
@@ -173,8 +185,8 @@ static int attach_each(struct openssl_bpf *skel, struct openssl_file *f, const c
 {
 	int r = 0;
 
-	if (s->handshake)
-		r = attach_one(f, skel->progs.leave, true, path, s->handshake);
+	for (size_t i = 0; i < s->nreturns && !r; i++)
+		r = attach_one(f, skel->progs.leave, true, path, s->returns[i]);
 	for (size_t i = 0; i < s->n && !r; i++)
 		r = attach_one(f, program_of(skel, s->cookies[i] & 0xff), false, path,
 			       s->offsets[i]);
@@ -186,9 +198,10 @@ static int attach_multi(struct openssl_bpf *skel, struct openssl_file *f, const 
 {
 	int fd;
 
-	if (s->handshake) {
-		fd = uprobe_multi_attach(skel->progs.multi_leave, true, 0, path, &s->handshake,
-					 s->cookies, 1);
+	if (s->nreturns) {
+		/* At a return no cookie is asked for. */
+		fd = uprobe_multi_attach(skel->progs.multi_leave, true, 0, path, s->returns,
+					 s->cookies, s->nreturns);
 		if (fd < 0)
 			return fd;
 		f->fds[1] = fd;
@@ -244,7 +257,7 @@ static int watch_file(struct instance *in, struct openssl_watch *w, const char *
 		return r;
 	f = &w->files[w->nfiles];
 	*f = (struct openssl_file){.dev = exe_dev(x), .ino = exe_ino(x), .fds = {-1, -1}};
-	find_sites(x, w->nfiles, &s);
+	find_sites(x, w->nfiles, opt_bool(in->opts, "transfers"), &s);
 	r = tell_layout(in, x, w->nfiles);
 	if (!r && s.n)
 		r = w->multi ? attach_multi(in->skel, f, path, &s)

@@ -5,6 +5,8 @@
 #include "bpf/openssl/openssl.h"
 #include "bpf/plugin.h"
 
+/* Of one file, where each probe is a link: each function, and the returns. */
+#define OPENSSL_LINKS_MAX 26
 /* Processes that were begun and whose libraries are looked at soon. */
 #define OPENSSL_CHECKS_MAX 512
 
@@ -12,7 +14,7 @@ struct openssl_file {
 	dev_t dev;
 	ino_t ino;
 	int fds[2]; /* -1: none */
-	struct bpf_link *links[OPENSSL_FUNCTION_X_MAX + 2];
+	struct bpf_link *links[OPENSSL_LINKS_MAX];
 	unsigned int nlinks;
 };
 

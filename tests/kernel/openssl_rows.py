@@ -174,19 +174,30 @@ def failed(d, cert, key):
         equal(facts(rows(d, f"pid = {pid}", 7), "role", "result", "error", "calls", "ret"), {("client", "abandoned", None, 1, -1)}, "given up")
 
 
-def tool(d, cert, key):
-    """openssl s_server and s_time: other programs, with SSL_accept and SSL_connect."""
+@contextlib.contextmanager
+def s_server(cert, key):
+    """The process, and its port."""
     probe = socket.create_server(("127.0.0.1", 0))
     port = probe.getsockname()[1]
     probe.close()
     p = subprocess.Popen(["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", cert, "-key", key, "-quiet"],
                          stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def listening():
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return True
     try:
-        def listening():
-            with contextlib.suppress(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                return True
         wait_until(listening, 10, "s_server")
+        yield p, port
+    finally:
+        p.kill()
+        p.wait()
+
+
+def tool(d, cert, key):
+    """openssl s_server and s_time: other programs, with SSL_accept and SSL_connect."""
+    with s_server(cert, key) as (p, port):
         c = subprocess.Popen(["openssl", "s_time", "-new", "-time", "1", "-connect", f"127.0.0.1:{port}"], stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         out, _ = c.communicate(timeout=30)
@@ -196,9 +207,34 @@ def tool(d, cert, key):
         equal(facts(got, "comm", "role", "result", "version", "calls"), {("openssl", "client", "ok", "TLSv1.3", 1)}, "s_time")
         got = rows(d, f"pid = {p.pid} AND result = 'ok'", made)
         equal(facts(got, "comm", "role", "version"), {("openssl", "server", "TLSv1.3")}, "s_server")
-    finally:
-        p.kill()
-        p.wait()
+
+
+def transfers(d, cert, key):
+    """openssl s_client never asks for a handshake: it writes, and reads."""
+    def ask(port, *how, trusted=("-CAfile", cert)):
+        c = subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *trusted, "-verify_return_error", *how],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        while (line := c.stdout.readline()) and b"Verify return code" not in line:
+            pass
+        c.communicate(b"Q\n")
+        return c.pid
+
+    with s_server(cert, key) as (_, port):
+        first = ask(port)
+        d.cli("plugin", "disable", "openssl")
+        d.enable("openssl", "transfers=true")
+        for how, version in ((), "TLSv1.3"), (("-tls1_2",), "TLSv1.2"):
+            pids = [ask(port, *how) for _ in range(7)]
+            got = rows(d, f"pid IN ({','.join(map(str, pids))})", 7)
+            equal(facts(got, "comm", "role", "result", "version", "error"), {("openssl", "client", "ok", version, None)}, f"s_client {how}")
+            equal(sorted(r["pid"] for r in got), sorted(pids), "one each")
+            true(all(10_000 < r["latency_ns"] < 5_000_000_000 and r["calls"] >= 1 for r in got), "lengths")
+        distrusts = ask(port, trusted=("-no-CAfile", "-no-CApath", "-no-CAstore"))
+        got = rows(d, f"pid = {distrusts}", 1)
+        equal(facts(got, "role", "result", "error"), {("client", "failed", "certificate verify failed")}, "a certificate that isn't trusted")
+        equal(d.sql(f"SELECT * FROM openssl WHERE pid = {first} AND result <> 'abandoned'"), [], "without the option")
+    d.cli("plugin", "disable", "openssl")
+    d.enable("openssl")
 
 
 def copies(d, cert, key, scratch):
@@ -245,6 +281,7 @@ def main():
             agreed(d, cert, key)
             failed(d, cert, key)
             tool(d, cert, key)
+            transfers(d, cert, key)
             filters(d, cert, key)
             copies(d, cert, key, scratch)
             plugin = d.plugin("openssl")
