@@ -75,8 +75,8 @@ static const struct opt bash_options[] = {
 	 .def = "bash",
 	 .restart = true,
 	 .help = "file names of executables to watch wherever they run, containers included: "
-		 "bash, zsh, and programs that call readline() of GNU readline or libedit (bc, "
-		 "psql)"},
+		 "bash, zsh, and programs with GNU readline (bc, gdb, python3.11) or with "
+		 "readline() of libedit"},
 	PROCESS_OPTIONS,
 	{},
 };

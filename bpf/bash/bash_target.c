@@ -175,9 +175,10 @@ static int attach(struct bash_target *t, const struct bpf_program *prog, bool at
 	return r < 0 ? attach_error(r, path, err) : 0;
 }
 
-/* What reads a line: its name, and the programs at its entry and return. */
+/* What reads a line: the function at whose entry it shows its prompt, the one that returns the
+ * line, and the programs there. */
 struct reader {
-	const char *function;
+	const char *asks, *returns;
 	struct bpf_program *prompt, *line;
 };
 
@@ -185,15 +186,17 @@ struct reader {
 static int attach_pair(struct bash_target *t, const struct reader *r, const struct exe *x,
 		       const char *path, struct err *err)
 {
-	uint64_t offset = exe_offset(x, exe_symbol(x, r->function));
+	uint64_t asks = exe_offset(x, exe_symbol(x, r->asks));
+	uint64_t returns = exe_offset(x, exe_symbol(x, r->returns));
 	int ret;
 
-	if (!offset)
-		return err_set(err, -ENOENT, "'%s' has no function %s", path, r->function);
+	if (!asks || !returns)
+		return err_set(err, -ENOENT, "'%s' has no function %s", path,
+			       asks ? r->returns : r->asks);
 	/* Prompts first: a line whose end would be missed must not be seen. */
-	ret = attach(t, r->prompt, false, x, path, offset, err);
+	ret = attach(t, r->prompt, false, x, path, asks, err);
 	if (ret == 0)
-		ret = attach(t, r->line, true, x, path, offset, err);
+		ret = attach(t, r->line, true, x, path, returns, err);
 	return ret;
 }
 
@@ -279,16 +282,33 @@ static int open_needed(struct exe **ret, const struct exe *shell, int root, stru
 	return r;
 }
 
+/*
+ * Programs that call readline() and those that have it call them (rl_callback_handler_install())
+ * meet in two functions that GNU readline exports for its own use. libedit has no such thing.
+ */
+static struct reader library_reader(const struct bash_bpf *skel, const struct exe *library,
+				    bool zsh)
+{
+	struct reader r = {"readline", "readline", skel->progs.bash_prompt,
+			   skel->progs.library_line};
+
+	if (zsh)
+		return (struct reader){"zleread", "zleread", skel->progs.zle_prompt,
+				       skel->progs.zle_line};
+	if (exe_symbol(library, "readline_internal_setup") &&
+	    exe_symbol(library, "readline_internal_teardown")) {
+		r.asks = "readline_internal_setup";
+		r.returns = "readline_internal_teardown";
+	}
+	return r;
+}
+
 /* The library's target, which several shells may share. */
 static int watch_library(struct instance *in, struct bash_watch *w, const struct exe *shell,
 			 int root, bool zsh, struct bash_target **ret, struct err *err)
 {
 	_cleanup_(exe_closep) struct exe *library = NULL;
-	struct bash_bpf *skel = in->skel;
-	const struct reader reader =
-		zsh ? (struct reader){"zleread", skel->progs.zle_prompt, skel->progs.zle_line}
-		    : (struct reader){"readline", skel->progs.bash_prompt,
-				      skel->progs.library_line};
+	struct reader reader;
 	int r = zsh ? open_zle(&library, root, err) : open_needed(&library, shell, root, err);
 
 	if (r < 0)
@@ -296,9 +316,10 @@ static int watch_library(struct instance *in, struct bash_watch *w, const struct
 	*ret = target_find(w, library);
 	if (*ret)
 		return 0;
+	reader = library_reader(in->skel, library, zsh);
 	r = target_new(w, library, ret, err);
 	if (r == 0)
-		r = attach_pair(*ret, &reader, library, reader.function, err);
+		r = attach_pair(*ret, &reader, library, zsh ? "zle.so" : "libreadline or libedit", err);
 	if (r < 0 && *ret) {
 		target_drop(in, w, *ret);
 		*ret = NULL;
@@ -312,7 +333,8 @@ static int attach_shell(struct instance *in, struct bash_watch *w, struct bash_t
 			struct err *err)
 {
 	struct bash_bpf *skel = in->skel;
-	const struct reader own = {"readline", skel->progs.bash_prompt, skel->progs.bash_line};
+	const struct reader own = {"readline", "readline", skel->progs.bash_prompt,
+				   skel->progs.bash_line};
 	uint64_t history;
 	int r;
 

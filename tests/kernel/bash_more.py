@@ -281,6 +281,40 @@ def with_library(d, home):
         shell.end()
 
 
+def callbacks(d, home):
+    """Programs that readline calls when a line is there; a second one of the same file was there before the plugin."""
+    d.cli("plugin", "disable", "bash")
+    python = os.path.realpath("/usr/bin/python3")
+    argv = [python, "-q", "-E", "-s", "-i", "-c", f"import readline, sys; sys.ps1, sys.ps2 = '{PS1.decode()}', '{PS2.decode()}'"]
+    before = Shell(argv, home)
+    gdb = shutil.which("gdb")
+    d.enable("bash", f"programs=bash,gdb,{os.path.basename(python)}")
+    try:
+        before.type(b"a = 1")
+        before.type("b = 'café €uro'".encode())
+        before.type(b"def f():", PS2)
+        before.type(b" return 7", PS2)
+        before.type(b"", PS1)
+        before.type(b"a = 1")
+        rows = lines(d, before.pid, 5)
+        equal([r["cmd"] for r in rows], ["a = 1", "b = 'café €uro'", "def f():", " return 7", "a = 1"], "python's lines")
+        equal({(r["comm"], r["tty"], r["uid"], r["cwd"], r["exit_status"]) for r in rows}, {(os.path.basename(python), before.tty, 0, home, None)},
+              "owner")
+        if not gdb:
+            left_out.append("gdb")
+            return
+        shell = NewShell([gdb, "-q", "-nx", "-ex", f"set prompt {PS1.decode()}"], home)
+        try:
+            shell.type(b"echo one\\n")
+            shell.type(b"print 6 * 7")
+            rows = lines(d, shell.pid, 2)
+            equal([r["cmd"] for r in rows], ["echo one\\n", "print 6 * 7"], "gdb's lines")
+        finally:
+            shell.end()
+    finally:
+        before.end()
+
+
 def scripts(d, home):
     """bash -c and scripts are rows of exec, and share the session of the line that started them."""
     login = "/proc/self/loginuid"
@@ -311,7 +345,7 @@ def main():
         with Daemon() as d:
             d.enable("exec")
             d.enable("bash", "ring_size=4MiB")
-            for part in (edited, other_users, containers, copies, many, scripts, zsh, with_library, freed):
+            for part in (edited, other_users, containers, copies, many, scripts, zsh, with_library, callbacks, freed):
                 if only and part.__name__ not in only:
                     continue
                 part(d, home)
