@@ -7,6 +7,7 @@
 #include "bpf/bash/bash.h"
 #include "bpf/lib/exe.bpf.h"
 #include "bpf/lib/process.bpf.h"
+#include "bpf/lib/uprobe.bpf.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -183,18 +184,21 @@ static __always_inline int on_line(const char *text, bool any_program)
 SEC("uprobe")
 int bash_prompt(struct pt_regs *ctx)
 {
+	uprobe_keep_stack(ctx);
 	return on_prompt();
 }
 
 SEC("uretprobe")
 int bash_line(struct pt_regs *ctx)
 {
+	uprobe_keep_stack(ctx);
 	return on_line((const char *)PT_REGS_RC(ctx), false);
 }
 
 SEC("uretprobe")
 int library_line(struct pt_regs *ctx)
 {
+	uprobe_keep_stack(ctx);
 	return on_line((const char *)PT_REGS_RC(ctx), true);
 }
 
@@ -210,6 +214,7 @@ int bash_history(struct pt_regs *ctx)
 	struct bash_symbols *shell;
 	__u64 base;
 
+	uprobe_keep_stack(ctx);
 	if (!bpf_map_delete_elem(&seen, &pid))
 		return 0;
 	shell = shell_of(t, &base);
@@ -227,6 +232,7 @@ int zle_prompt(struct pt_regs *ctx)
 	__u64 base;
 	struct bash_symbols *shell = shell_of(t, &base);
 
+	uprobe_keep_stack(ctx);
 	if (!shell || context > ZLCON_LINE_CONT)
 		return 0;
 	bpf_map_update_elem(&zle_calls, &tid, &context, BPF_ANY); /* an LRU map takes every entry */
@@ -242,6 +248,7 @@ int zle_line(struct pt_regs *ctx)
 	__u64 base;
 	struct bash_symbols *shell = shell_of(t, &base);
 
+	uprobe_keep_stack(ctx);
 	if (bpf_map_delete_elem(&zle_calls, &tid) || !text || !shell)
 		return 0;
 	return tell(text, t, shell, base, true);

@@ -6,6 +6,7 @@
 #include <linux/ptrace.h>
 
 #include "bpf/lib/process.bpf.h"
+#include "bpf/lib/uprobe.bpf.h"
 #include "bpf/malloc/malloc.h"
 
 /* What is handed out and not yet given back is remembered, with the stack that asked for it. */
@@ -357,12 +358,14 @@ static __always_inline int enter_any(struct pt_regs *ctx, __u32 operation)
 SEC("uprobe")
 int multi_enter(struct pt_regs *ctx)
 {
+	uprobe_keep_stack(ctx);
 	return enter_any(ctx, bpf_get_attach_cookie(ctx) & 15);
 }
 
 SEC("uretprobe")
 int multi_leave(struct pt_regs *ctx)
 {
+	uprobe_keep_stack(ctx);
 	return leave_call(ctx);
 }
 
@@ -371,6 +374,7 @@ int multi_leave(struct pt_regs *ctx)
 	SEC("uprobe")                             \
 	int name(struct pt_regs *ctx)             \
 	{                                         \
+		uprobe_keep_stack(ctx);           \
 		return enter_any(ctx, operation); \
 	}
 
@@ -387,6 +391,7 @@ ENTER(enter_pvalloc, MALLOC_PVALLOC)
 SEC("uretprobe")
 int leave(struct pt_regs *ctx)
 {
+	uprobe_keep_stack(ctx);
 	return leave_call(ctx);
 }
 
