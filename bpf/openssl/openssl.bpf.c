@@ -6,6 +6,7 @@
 #include <linux/ptrace.h>
 
 #include "bpf/lib/process.bpf.h"
+#include "bpf/lib/uprobe.bpf.h"
 #include "bpf/openssl/openssl.h"
 
 /*
@@ -25,7 +26,9 @@ struct ssl_state {
 	__u32 calls;
 	__s32 ret;	       /* of the last */
 	__u32 library, reason; /* the error that the last one met */
-	__u8 role, over, pad[6];
+	__u8 role, over;
+	__u8 unsure; /* it may be over since the last call */
+	__u8 pad[5];
 };
 
 /* A call that makes a handshake and hasn't returned yet. */
@@ -175,7 +178,7 @@ static __always_inline void tell(struct ssl_key *key, struct ssl_state *s, __u8 
 	event_submit(e);
 }
 
-enum decided { DECIDED_NOT, DECIDED_OK, DECIDED_FAILED };
+enum decided { DECIDED_NOT, DECIDED_OK, DECIDED_FAILED, DECIDED_UNSURE };
 
 /* What came of it with this call; not, as long as it waits for the other side and is called again.
  */
@@ -194,7 +197,7 @@ static __always_inline enum decided decide(const struct active *a, __s32 ret)
 		return DECIDED_OK;
 	l = bpf_map_lookup_elem(&layouts, &index);
 	if (!l || !read_u32(a->ssl, l->in_init, &in_init))
-		return DECIDED_NOT; /* an error may be one of what came after it */
+		return DECIDED_UNSURE; /* an error may be one of what came after it */
 	if (!in_init)
 		return DECIDED_OK;
 	return a->library == ERR_LIB_SSL ? DECIDED_FAILED : DECIDED_NOT;
@@ -217,7 +220,8 @@ static __always_inline int leave_handshake(struct pt_regs *ctx)
 		s->library = a->library;
 		s->reason = a->reason;
 		decided = decide(a, s->ret);
-		s->over = decided != DECIDED_NOT;
+		s->unsure = decided == DECIDED_UNSURE;
+		s->over = decided == DECIDED_OK || decided == DECIDED_FAILED;
 		if (s->over)
 			tell(&key, s, decided == DECIDED_OK ? OPENSSL_OK : OPENSSL_FAILED,
 			     a->index);
@@ -234,7 +238,8 @@ static __always_inline int freed(__u64 ssl)
 	if (!s)
 		return 0;
 	if (s->calls && !s->over)
-		tell(&key, s, OPENSSL_ABANDONED, OPENSSL_LIBRARIES);
+		tell(&key, s, s->unsure ? OPENSSL_RESULT_UNKNOWN : OPENSSL_ABANDONED,
+		     OPENSSL_LIBRARIES);
 	bpf_map_delete_elem(&states, &key);
 	return 0;
 }
@@ -287,12 +292,14 @@ int multi_enter(struct pt_regs *ctx)
 {
 	__u64 cookie = bpf_get_attach_cookie(ctx);
 
+	uprobe_keep_stack(ctx);
 	return enter_any(ctx, cookie & 0xff, cookie >> 8);
 }
 
 SEC("uretprobe")
 int multi_leave(struct pt_regs *ctx)
 {
+	uprobe_keep_stack(ctx);
 	return leave_handshake(ctx);
 }
 
@@ -302,6 +309,7 @@ int multi_leave(struct pt_regs *ctx)
 	SEC("uprobe")                                               \
 	int name(struct pt_regs *ctx)                               \
 	{                                                           \
+		uprobe_keep_stack(ctx);                             \
 		return enter_any(ctx, function, OPENSSL_LIBRARIES); \
 	}
 
@@ -318,6 +326,7 @@ ENTER(enter_transfer, OPENSSL_TRANSFER)
 SEC("uretprobe")
 int leave(struct pt_regs *ctx)
 {
+	uprobe_keep_stack(ctx);
 	return leave_handshake(ctx);
 }
 

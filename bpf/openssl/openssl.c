@@ -28,7 +28,7 @@ struct openssl_row {
 PROCESS_ROW_CHECK(openssl_row);
 
 static const char *const role_names[] = {"", "client", "server", NULL};
-static const char *const result_names[] = {"ok", "failed", "abandoned", NULL};
+static const char *const result_names[] = {"ok", "failed", "abandoned", "unknown", NULL};
 
 static_assert(ARRAY_SIZE(role_names) == OPENSSL_ROLE_X_MAX + 1, "a name for each");
 static_assert(ARRAY_SIZE(result_names) == OPENSSL_RESULT_X_MAX + 1, "a name for each");
@@ -39,7 +39,9 @@ static const struct field openssl_fields[] = {
 	      "client or server; NULL: chosen before the plugin was there", .names = role_names,
 	      .null = NULL_ZERO),
 	FIELD(openssl_row, result, ENUM, TEXT, TAG, "",
-	      "ok, failed, or abandoned: freed before it was over", .names = result_names),
+	      "ok, failed, abandoned: freed before it was over, or unknown: freed, and this "
+	      "library doesn't show whether it was",
+	      .names = result_names),
 	FIELD(openssl_row, version, STR, TEXT, TAG, "",
 	      "what was agreed (TLSv1.3); NULL: this library doesn't show it", .null = NULL_ZERO,
 	      .dict = true),

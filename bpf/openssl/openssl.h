@@ -32,7 +32,8 @@ enum openssl_role {
 enum openssl_result {
 	OPENSSL_OK,
 	OPENSSL_FAILED,
-	OPENSSL_ABANDONED, /* the connection was freed before it was over */
+	OPENSSL_ABANDONED,	/* the connection was freed before it was over */
+	OPENSSL_RESULT_UNKNOWN, /* or after that: the library doesn't show it */
 	OPENSSL_RESULT_X_MAX,
 };
 

@@ -270,6 +270,8 @@ queries() {
 
 # Three handshakes between two programs, with the names of servers in their hellos.
 handshakes() {
+	cli plugin set openssl transfers=true
+	cat /tmp/cli.err
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=rs -days 2 -keyout /tmp/key -out /tmp/cert 2>/tmp/load.err ||
 		cat /tmp/load.err
 	mkfifo /tmp/hold
@@ -284,8 +286,13 @@ handshakes() {
 	exec 6<&-
 	rows_become "sni: names of servers" "rs-1.test rs-3.test 3 3 " \
 		"SELECT min(server_name), max(server_name), count(DISTINCT pid), count(*) FROM tls_hello WHERE dst_port = 21010"
-	# The client of openssl leaves its handshake to its first write.
-	rows_become "openssl: handshakes" "openssl server ok 3 " "SELECT comm, role, result, count(*) FROM openssl WHERE pid = $server GROUP BY 1, 2, 3" openssl
+	# The client of openssl leaves its handshake to its first write, of nothing; whether it is over then is only known by
+	# the file that the probe is in, which old kernels don't tell.
+	case $(uname -r) in
+	5.10.* | 6.1.*) client=unknown ;;
+	*) client=ok ;;
+	esac
+	rows_become "openssl: handshakes" "client $client 3 server ok 3 " 		"SELECT role, result, count(*) FROM openssl WHERE comm = 'openssl' GROUP BY 1, 2" openssl
 }
 
 # Lines that are typed at a terminal.
