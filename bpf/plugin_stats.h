@@ -9,7 +9,8 @@ enum plugin_stat {
 	PLUGIN_STAT_FILTERED,  /* events that a filter left out */
 	PLUGIN_STAT_SAMPLED,   /* events that sampling left out */
 	PLUGIN_STAT_MAP_FULL,  /* events lost because a map or socket storage could not take an entry */
-	PLUGIN_STAT_ERROR,     /* events lost because memory of the process could not be read */
+	PLUGIN_STAT_ERROR,     /* events lost because memory of the process could not be read, or that
+				* another program of the plugin had the CPU's place to put one together */
 	PLUGIN_STAT_X_MAX,
 };
 

@@ -32,8 +32,9 @@ const volatile struct vfs_call vfs_calls[VFS_CALLS];
 /* Changes while it runs. */
 struct vfs_numbers vfs_numbers SEC(".data.calls");
 
-/* Where an event is put together: the programs of one CPU don't interrupt themselves. */
+/* Where an event is put together, together with the path. */
 struct vfs_scratch {
+	__u64 taken;
 	__u64 args[VFS_ARGS];
 	struct vfs_event e;
 };
@@ -88,6 +89,30 @@ static __always_inline struct vfs_scratch *scratch_get(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+/*
+ * A program never meets itself on a CPU, but newer kernels (7.x) may preempt it, and then another
+ * of ours may come by: that one has no place, and its event is lost (counted). NULL as well. Who
+ * takes it gives it back.
+ */
+static __always_inline struct vfs_scratch *scratch_take(void)
+{
+	struct vfs_scratch *s = scratch_get();
+
+	if (!s)
+		return NULL;
+	if (*(volatile __u64 *)&s->taken) {
+		plugin_count(PLUGIN_STAT_ERROR);
+		return NULL;
+	}
+	*(volatile __u64 *)&s->taken = 1;
+	return s;
+}
+
+static __always_inline void scratch_give(struct vfs_scratch *s)
+{
+	*(volatile __u64 *)&s->taken = 0;
 }
 
 /* Where names begin that are relative to a descriptor; false: it is none. */
@@ -344,37 +369,24 @@ static __always_inline __u32 vfs_call_of(__u32 nr, bool *compat)
 	return index & (VFS_CALLS - 1);
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(vfs_exit, struct vfs_pt_regs *regs, long ret)
+/* Of a call whose arguments are there. */
+static __always_inline void tell_call(struct vfs_scratch *s, __u32 index, long ret, __u32 ops)
 {
-	const volatile struct vfs_call *call;
-	struct vfs_config config;
-	struct vfs_scratch *s;
-	struct path_text *text;
-	bool compat = false;
-	__u32 off, index;
+	const volatile struct vfs_call *call = &vfs_calls[index & (VFS_CALLS - 1)];
+	struct path_text *text = path_text_get();
+	__u32 off;
 
-	index = vfs_call_of(regs->VFS_ARGS_NR, &compat);
-	if (!index || current_is_self())
-		return 0;
-	config = config_read();
-	if (!result_wanted(&config, ret) || !process_wanted(current_task()) || sampled_out())
-		return 0;
-	s = scratch_get();
-	text = path_text_get();
-	if (!s || !text)
-		return 0;
-	call = &vfs_calls[index];
-	syscall_args(s->args, regs, compat);
+	if (!text)
+		return;
 	__builtin_memset(&s->e, 0, offsetof(struct vfs_event, data));
 	s->e.op = call->op;
 	s->e.index = index;
 	s->e.ret = ret;
 	s->e.fd = -1;
 	put_numbers(s, call);
-	if (!put_paths(s, text, call) || !(config.ops & 1u << (s->e.op & 31))) {
+	if (!put_paths(s, text, call) || !(ops & 1u << (s->e.op & 31))) {
 		plugin_count(PLUGIN_STAT_FILTERED);
-		return 0;
+		return;
 	}
 	off = s->e.len[0] + s->e.len[1];
 	if (call->text) {
@@ -387,6 +399,28 @@ int BPF_PROG(vfs_exit, struct vfs_pt_regs *regs, long ret)
 	}
 	process_read_current(&s->e.p);
 	send(&s->e, off);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(vfs_exit, struct vfs_pt_regs *regs, long ret)
+{
+	struct vfs_config config;
+	struct vfs_scratch *s;
+	bool compat = false;
+	__u32 index;
+
+	index = vfs_call_of(regs->VFS_ARGS_NR, &compat);
+	if (!index || current_is_self())
+		return 0;
+	config = config_read();
+	if (!result_wanted(&config, ret) || !process_wanted(current_task()) || sampled_out())
+		return 0;
+	s = scratch_take();
+	if (!s)
+		return 0;
+	syscall_args(s->args, regs, compat);
+	tell_call(s, index, ret, config.ops);
+	scratch_give(s);
 	return 0;
 }
 

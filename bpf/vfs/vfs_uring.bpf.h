@@ -291,21 +291,27 @@ static __always_inline bool uring_is_wanted(void)
 static __always_inline bool uring_accepted(struct io_kiocb *req, __u32 index,
 					   struct uring_request *r)
 {
-	struct vfs_scratch *s = scratch_get();
+	struct vfs_scratch *s;
+	bool wanted;
 
-	if (!s || !uring_is_wanted())
+	if (!uring_is_wanted())
+		return false;
+	s = scratch_take();
+	if (!s)
 		return false;
 	s->args[VFS_ARG_NONE] = 0;
-	if (!uring_put_request(s, req, index, &r->slot)) {
+	wanted = uring_put_request(s, req, index, &r->slot);
+	if (wanted) {
+		uring_put_process(s, req);
+		r->id = uring_new_id();
+		r->tgid = s->e.p.pid;
+		s->e.request = r->id;
+		send(&s->e, s->e.len[0] + s->e.len[1]);
+	} else {
 		plugin_count(PLUGIN_STAT_FILTERED);
-		return false;
 	}
-	uring_put_process(s, req);
-	r->id = uring_new_id();
-	r->tgid = s->e.p.pid;
-	s->e.request = r->id;
-	send(&s->e, s->e.len[0] + s->e.len[1]);
-	return true;
+	scratch_give(s);
+	return wanted;
 }
 
 /* Two programs have it, of which one is loaded. */
@@ -368,21 +374,25 @@ static __always_inline struct file *uring_file_of(struct vfs_scratch *s, struct 
 static __always_inline void uring_ended(struct io_kiocb *req, __u32 index, long ret)
 {
 	struct path_text *text = path_text_get();
-	struct vfs_scratch *s = scratch_get();
 	struct uring_request *found, r;
+	struct vfs_scratch *s;
 	__u64 key = (__u64)req;
 
 	found = bpf_map_lookup_elem(&uring_requests, &key);
-	if (!found || !s || !text)
+	if (!found || !text)
 		return;
 	r = *found;
 	bpf_map_delete_elem(&uring_requests, &key);
+	s = scratch_take();
+	if (!s)
+		return;
 	uring_begin(s, index, VFS_ENDED, ret);
 	s->e.request = r.id;
 	s->e.p.boot_ns = bpf_ktime_get_boot_ns();
 	if (!uring_put_file(s, text, uring_file_of(s, req, &r)))
 		s->e.bits |= VFS_LEFT_OUT;
 	send(&s->e, s->e.len[0]);
+	scratch_give(s);
 }
 
 SEC("tp_btf/io_uring_complete")
@@ -405,36 +415,49 @@ int BPF_PROG(opt_uring_ended__req, void *ring, void *request)
 	return 0;
 }
 
-/* Not accepted: what is wrong with it is known at once, and the name may not have been read. */
-SEC("tp_btf/io_uring_req_failed")
-int BPF_PROG(opt_uring_refused__req, const struct io_uring_sqe *sqe, struct io_kiocb *req,
-	     int error)
+static __always_inline void uring_tell_refused(struct vfs_scratch *s,
+					       const struct io_uring_sqe *sqe, struct io_kiocb *req,
+					       __u32 index, int error, __u32 ops)
 {
-	__u8 opcode = req->opcode;
-	__u32 index = vfs_requests[opcode];
 	const volatile struct vfs_call *call = &vfs_calls[index & (VFS_CALLS - 1)];
-	struct vfs_config config = config_read();
 	struct path_text *text = path_text_get();
-	struct vfs_scratch *s = scratch_get();
-	__u64 key = (__u64)req;
 
-	if (!index || current_is_self())
-		return 0;
-	/* It completes, too; that is not the end of the one before it at this address. */
-	bpf_map_delete_elem(&uring_requests, &key);
-	if (!s || !text || !result_wanted(&config, error) || !uring_is_wanted())
-		return 0;
-	uring_args_of(s->args, sqe, opcode);
+	if (!text)
+		return;
+	uring_args_of(s->args, sqe, req->opcode);
 	uring_begin(s, index, 0, error);
 	put_numbers(s, call);
-	if (!put_paths(s, text, call) || !(config.ops & 1u << (s->e.op & 31))) {
+	if (!put_paths(s, text, call) || !(ops & 1u << (s->e.op & 31))) {
 		plugin_count(PLUGIN_STAT_FILTERED);
-		return 0;
+		return;
 	}
 	if (call->text)
 		s->e.len[1] =
 			take_given(s, s->e.len[0], PATH_TEXT_GIVEN, (void *)arg(s, call->text));
 	uring_put_process(s, req);
 	send(&s->e, s->e.len[0] + s->e.len[1]);
+}
+
+/* Not accepted: what is wrong with it is known at once, and the name may not have been read. */
+SEC("tp_btf/io_uring_req_failed")
+int BPF_PROG(opt_uring_refused__req, const struct io_uring_sqe *sqe, struct io_kiocb *req,
+	     int error)
+{
+	__u32 index = vfs_requests[req->opcode];
+	struct vfs_config config = config_read();
+	__u64 key = (__u64)req;
+	struct vfs_scratch *s;
+
+	if (!index || current_is_self())
+		return 0;
+	/* It completes, too; that is not the end of the one before it at this address. */
+	bpf_map_delete_elem(&uring_requests, &key);
+	if (!result_wanted(&config, error) || !uring_is_wanted())
+		return 0;
+	s = scratch_take();
+	if (!s)
+		return 0;
+	uring_tell_refused(s, sqe, req, index, error, config.ops);
+	scratch_give(s);
 	return 0;
 }
