@@ -319,7 +319,8 @@ static int watch_library(struct instance *in, struct bash_watch *w, const struct
 	reader = library_reader(in->skel, library, zsh);
 	r = target_new(w, library, ret, err);
 	if (r == 0)
-		r = attach_pair(*ret, &reader, library, zsh ? "zle.so" : "libreadline or libedit", err);
+		r = attach_pair(*ret, &reader, library, zsh ? "zle.so" : "libreadline or libedit",
+				err);
 	if (r < 0 && *ret) {
 		target_drop(in, w, *ret);
 		*ret = NULL;
