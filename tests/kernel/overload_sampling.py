@@ -19,15 +19,24 @@ def sampling_events(d):
     return d.sql("SELECT * FROM daemon_events WHERE event = 'plugin_sampling' AND subject = 'signal' ORDER BY ts")
 
 
+def overload(d, load):
+    """Until it has sampled for more than a second, since a fast machine keeps up for long; how many signals that took."""
+    for runs in range(1, 6):
+        load.run(N, RATE)
+        time.sleep(0.5)
+        end = d.one(f"SELECT max(ts) FROM signal WHERE pid = {load.pid}")
+        if any(e["ts"] < end - 1.2e9 for e in sampling_events(d)):
+            return runs * N
+    raise AssertionError("it never samples")
+
+
 def check_overload(d, load):
-    load.run(N, RATE)
-    time.sleep(0.5)
-    t.true(sampling_events(d), "an event says that it samples")
+    n = overload(d, load)
     t.contains(sampling_events(d)[0]["detail"], "its ring buffer was full", "why")
     p = d.plugin("signal")
     rows = t.wait_until(lambda: d.one(f"SELECT count(*) FROM signal WHERE pid = {load.pid}") == d.plugin("signal")["rows"] and d.plugin("signal")["rows"],
                         10, "all rows stored")
-    t.equal(rows + p["kernel_drops"] + p["sampled"], N, "each signal is a row, was sampled out or lost")
+    t.equal(rows + p["kernel_drops"] + p["sampled"], n, "each signal is a row, was sampled out or lost")
     t.true(p["sampled"] > 0, "some were sampled out")
     # Once it samples, next to nothing is lost: the last second has rows all through, which together stand for what there was.
     end = d.one(f"SELECT max(ts) FROM signal WHERE pid = {load.pid}")
