@@ -32,7 +32,7 @@ const volatile struct vfs_call vfs_calls[VFS_CALLS];
 /* Changes while it runs. */
 struct vfs_numbers vfs_numbers SEC(".data.calls");
 
-/* Where an event is put together, together with the path. */
+/* Where an event is put together; its paths are made in path_text, which goes with it. */
 struct vfs_scratch {
 	__u64 taken;
 	__u64 args[VFS_ARGS];
