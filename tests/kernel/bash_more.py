@@ -282,10 +282,11 @@ def with_library(d, home):
 
 
 def callbacks(d, home):
-    """Programs that readline calls when a line is there; a second one of the same file was there before the plugin."""
+    """Programs that readline calls when a line is there: python, which was there before the plugin, and gdb."""
     d.cli("plugin", "disable", "bash")
     python = os.path.realpath("/usr/bin/python3")
-    argv = [python, "-q", "-E", "-s", "-i", "-c", f"import readline, sys; sys.ps1, sys.ps2 = '{PS1.decode()}', '{PS2.decode()}'"]
+    # From 3.13 on it has an editor of its own, unless told otherwise.
+    argv = ["/usr/bin/env", "PYTHON_BASIC_REPL=1", python, "-q", "-s", "-i", "-c", f"import readline, sys; sys.ps1, sys.ps2 = '{PS1.decode()}', '{PS2.decode()}'"]
     before = Shell(argv, home)
     gdb = shutil.which("gdb")
     d.enable("bash", f"programs=bash,gdb,{os.path.basename(python)}")
